@@ -1,0 +1,182 @@
+"""The contract of a backend, and the registry. NumPy only: a backend never sees torch.
+
+A backend is a frozen dataclass whose fields are its options, so that ``HiGHS(method="ipm")`` is a
+configured backend and ``{"method": "ipm"}`` in a config file says the same. It splits its work in two:
+``prepare(form)`` does what depends on the program alone and returns an explicit state;
+``solve(state, data, ...)`` runs on numbers. What a backend returns is a proposal: the caller checks
+optimality with its own arithmetic (kkt.py) and computes reduced costs itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pydantic
+
+from .standard import Data, StandardForm
+from .status import Status
+
+__all__ = [
+    "AbstractBackend",
+    "BackendError",
+    "BatchSolution",
+    "Capabilities",
+    "available_backends",
+    "backend_class",
+    "make_backend",
+]
+
+ENTRY_POINT_GROUP = "lpdiff.backends"
+
+
+class BackendError(RuntimeError):
+    """A backend cannot be used: unknown name, missing package, or a clash between packages."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a backend can return."""
+
+    duals: bool = True
+    basis: bool = True
+    integers: bool = False
+    rays: bool = False
+    interior: bool = False  # may return optimal points that are not vertices
+
+
+@dataclass(eq=False)
+class BatchSolution:
+    """Proposals for a batch, in the sense of min. Rows of items that are not optimal are ignored.
+
+    ``basic`` marks basic variables (first n) and the logicals of basic rows (last m): m True entries a
+    row of the array, or none where the item has no basis. HiGHS's convention: y_i > 0 only where row
+    i sits at its lower side.
+    """
+
+    x: np.ndarray  # (B, n) float64
+    y: np.ndarray | None  # (B, m) float64, None for integer programs
+    status: np.ndarray  # (B,) int8 of Status
+    basic: np.ndarray | None  # (B, n + m) bool
+    iterations: np.ndarray  # (B,) int64
+    bound: np.ndarray | None = None  # (B,) proved lower bound on the value, integer programs only
+    rays: dict[int, np.ndarray] = field(default_factory=dict)  # Farkas ray (m,) or direction (n,)
+    messages: dict[int, str] = field(default_factory=dict)  # the backend's words on a failed item
+
+    @classmethod
+    def empty(cls, form: StandardForm, size: int, *, basis: bool = True) -> BatchSolution:
+        """Arrays to fill in; every status starts as ``ERROR``."""
+        return cls(
+            x=np.full((size, form.n), np.nan),
+            y=None if form.is_mip else np.full((size, form.m), np.nan),
+            status=np.full(size, Status.ERROR, dtype=np.int8),
+            basic=np.zeros((size, form.n + form.m), dtype=bool) if basis and not form.is_mip else None,
+            iterations=np.zeros(size, dtype=np.int64),
+            bound=np.full(size, -np.inf) if form.is_mip else None,
+        )
+
+
+class AbstractBackend(ABC):
+    """Base of all backends. Subclasses are frozen (pydantic) dataclasses: fields are options.
+
+    The same item must give the same bits whatever its place in the batch, the items beside it, and
+    ``threads``.
+    """
+
+    name: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+
+    @abstractmethod
+    def prepare(self, form: StandardForm) -> Any:
+        """State for one program (its pattern): anything, as long as threads may share it.
+
+        The state must survive ``copy.deepcopy`` and pickling, or be cheap to make again: plans that
+        are copied prepare anew.
+        """
+
+    @abstractmethod
+    def solve(
+        self, state: Any, data: Data, *, threads: int = 1, time_limit: float | None = None
+    ) -> BatchSolution:
+        """Solve all items. ``time_limit`` is in seconds an item. Never raises for one item's sake."""
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Why this backend cannot run here (with the remedy), or None where it can."""
+        return None
+
+    @classmethod
+    def option_names(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
+
+
+def available_backends() -> dict[str, importlib.metadata.EntryPoint]:
+    """Every registered backend by name, through the entry-point group ``lpdiff.backends``."""
+    return {ep.name: ep for ep in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def backend_class(name: str) -> type[AbstractBackend]:
+    """The class registered under a name.
+
+    Raises:
+        BackendError: unknown name, or a backend whose packages are missing or clash.
+    """
+    entries = available_backends()
+    if name not in entries:
+        raise BackendError(
+            f"unknown solver {name!r}: expected one of {', '.join(sorted(entries)) or '(none)'}; "
+            f"other packages register theirs under the entry-point group {ENTRY_POINT_GROUP!r}"
+        )
+    try:
+        cls = entries[name].load()
+    except ImportError as error:
+        raise BackendError(f"solver {name!r} cannot be loaded: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, AbstractBackend)):
+        raise BackendError(
+            f"the entry point {entries[name].value!r} of solver {name!r} is not an AbstractBackend"
+        )
+    reason = cls.missing()
+    if reason:
+        raise BackendError(f"solver {name!r} cannot run here: {reason}")
+    return cls
+
+
+def make_backend(
+    solver: str | AbstractBackend, options: Mapping[str, Any] | None = None
+) -> AbstractBackend:
+    """A configured backend from a name and options; an instance comes back as it is.
+
+    Raises:
+        BackendError: see ``backend_class``.
+        ValueError: an unknown option, or a value out of range (got, expected).
+    """
+    if isinstance(solver, AbstractBackend):
+        if options:
+            raise ValueError(
+                f"solver is already a configured {type(solver).__name__}: put {sorted(options)} "
+                f"in its constructor"
+            )
+        return solver
+    if not isinstance(solver, str):
+        raise TypeError(f"solver must be a name or a backend instance, got {type(solver).__name__}")
+    cls = backend_class(solver)
+    options = dict(options or {})
+    unknown = sorted(set(options) - set(cls.option_names()))
+    if unknown:
+        raise ValueError(
+            f"unknown option {unknown[0]!r} of solver {solver!r}: expected one of "
+            f"{', '.join(cls.option_names())}"
+        )
+    try:
+        return cls(**options)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(
+            f"option {where!r} of solver {solver!r}: {first['msg']}, got {first['input']!r}"
+        ) from error
