@@ -1,0 +1,231 @@
+"""Configuration: which backend, with which options, how many threads.
+
+Five places can say it; the first that does wins, key by key:
+
+1. an argument of ``solve``, ``plan`` or ``LPLayer``;
+2. ``with lpdiff.options(...)`` (the innermost first; it belongs to the thread or task that enters it);
+3. environment variables: ``LPDIFF_SOLVER=glop``, ``LPDIFF_BACKENDS__HIGHS__METHOD=ipm``;
+4. a file: the nearest ``lpdiff.toml``, or ``[tool.lpdiff]`` of the nearest ``pyproject.toml`` that has
+   it, from the working directory upwards;
+5. the defaults below.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from .batch import available_threads
+
+__all__ = ["UNSET", "Settings", "current_settings", "options", "reload"]
+
+_PREFIX = "LPDIFF_"
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Any = _Unset()
+"""An argument that was not given (None means something: no limit, no rule)."""
+
+
+class Settings(BaseSettings):
+    """What can be configured, and the defaults.
+
+    Attributes:
+        solver: Name of the backend, or a configured backend instance.
+        threads: Threads over the batch; None: as many as the process may use.
+        time_limit: Seconds an LP may take; None: no limit.
+        tolerance: Of the optimality certificate, relative.
+        gradient: The rule for dx/dc: None (refuse), ``"exact"``, another name or a rule object.
+        backends: Options by backend name, for example ``{"highs": {"method": "ipm"}}``.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+    )
+
+    solver: Any = "highs"
+    threads: Annotated[int, pydantic.Field(ge=1, le=4096)] | None = None
+    time_limit: Annotated[float, pydantic.Field(gt=0)] | None = None
+    tolerance: Annotated[float, pydantic.Field(gt=0, le=1e-2)] = 1e-6
+    gradient: Any = None
+    backends: dict[str, dict[str, Any]] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments and contexts are merged by ``current_settings``; here: environment, then file."""
+        _, table = _find_file(os.getcwd())
+        file_source = InitSettingsSource(settings_cls, init_kwargs=table)
+        return EnvSettingsSource(settings_cls), file_source
+
+    @property
+    def thread_count(self) -> int:
+        return available_threads() if self.threads is None else self.threads
+
+    def options_of(self, solver: Any) -> dict[str, Any]:
+        """The configured options of a backend; none for an instance, which carries its own."""
+        return dict(self.backends.get(solver, {})) if isinstance(solver, str) else {}
+
+
+_context: ContextVar[tuple[Mapping[str, Any], ...]] = ContextVar("lpdiff_options", default=())
+
+
+@contextlib.contextmanager
+def options(
+    *,
+    solver: Any = UNSET,
+    threads: int | None = UNSET,
+    time_limit: float | None = UNSET,
+    tolerance: float = UNSET,
+    gradient: Any = UNSET,
+    backends: Mapping[str, Mapping[str, Any]] = UNSET,
+) -> Iterator[Settings]:
+    """Settings for a block of code; nests, inner ones winning key by key.
+
+    Yields:
+        The settings in force inside the block.
+
+    Raises:
+        ValueError: a value out of range; the message says what was expected.
+    """
+    given = locals()
+    layer = {key: given[key] for key in Settings.model_fields if given[key] is not UNSET}
+    token = _context.set((*_context.get(), layer))
+    try:
+        yield current_settings()
+    finally:
+        _context.reset(token)
+
+
+def current_settings(**arguments: Any) -> Settings:
+    """The settings in force: arguments (unless ``UNSET``) over contexts, environment, file, defaults.
+
+    Raises:
+        ValueError: an unknown key or a value out of range, naming its source.
+    """
+    layers = [*_context.get(), {k: v for k, v in arguments.items() if v is not UNSET}]
+    base = _from_environment_and_file(_environment(), os.getcwd())
+    if not any(layers):
+        return base
+    merged: dict[str, Any] = {key: getattr(base, key) for key in Settings.model_fields}
+    for layer in layers:
+        for key, value in layer.items():
+            if key == "backends":
+                merged["backends"] = _merge(merged["backends"], value)
+            else:
+                merged[key] = value
+    return _validated(merged)
+
+
+def reload() -> None:
+    """Read the configuration files again (they are read once a process and directory)."""
+    _from_environment_and_file.cache_clear()
+
+
+def _merge(
+    under: Mapping[str, Mapping[str, Any]], over: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    if not isinstance(over, Mapping) or not all(isinstance(v, Mapping) for v in over.values()):
+        raise ValueError(
+            f"backends: expected options by backend name, such as "
+            f"{{'highs': {{'method': 'ipm'}}}}, got {over!r}"
+        )
+    return {name: {**under.get(name, {}), **over.get(name, {})} for name in {**under, **over}}
+
+
+class _Validated(pydantic.BaseModel):
+    """Settings's fields without its sources, to check merged values."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    solver: Any
+    threads: Annotated[int, pydantic.Field(ge=1, le=4096)] | None
+    time_limit: Annotated[float, pydantic.Field(gt=0)] | None
+    tolerance: Annotated[float, pydantic.Field(gt=0, le=1e-2)]
+    gradient: Any
+    backends: dict[str, dict[str, Any]]
+
+
+def _validated(values: dict[str, Any]) -> Settings:
+    try:
+        checked = _Validated(**values)
+    except pydantic.ValidationError as error:
+        raise ValueError(_explain(error, "lpdiff option")) from error
+    return Settings.model_construct(**dict(checked))
+
+
+def _explain(error: pydantic.ValidationError, what: str) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"{what} {key!r} is unknown: expected one of {', '.join(Settings.model_fields)}"
+    return f"{what} {key!r}: {first['msg']}, got {first['input']!r}"
+
+
+def _environment() -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((k, v) for k, v in os.environ.items() if k.upper().startswith(_PREFIX)))
+
+
+@functools.lru_cache(maxsize=16)
+def _from_environment_and_file(environment: tuple[tuple[str, str], ...], directory: str) -> Settings:
+    """Keyed by all it reads but the files' contents, so a changed variable is seen at once."""
+    known = {_PREFIX + field.upper() for field in Settings.model_fields}
+    for key, _ in environment:
+        if key.upper() not in known and not key.upper().startswith(_PREFIX + "BACKENDS__"):
+            raise ValueError(
+                f"environment variable {key} is unknown: expected one of {', '.join(sorted(known))}, "
+                f"or {_PREFIX}BACKENDS__<NAME>__<OPTION>"
+            )
+    path, _ = _find_file(directory)
+    where = f"{path} and the environment" if path else "the environment"
+    try:
+        return Settings()
+    except pydantic.ValidationError as error:
+        raise ValueError(_explain(error, f"lpdiff option (from {where})")) from error
+
+
+def _find_file(directory: str) -> tuple[Path | None, dict[str, Any]]:
+    for folder in (Path(directory), *Path(directory).parents):
+        for name in ("lpdiff.toml", "pyproject.toml"):
+            path = folder / name
+            if not path.is_file():
+                continue
+            try:
+                table = tomllib.loads(path.read_text(encoding="utf-8"))
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                if name == "pyproject.toml":
+                    continue  # another tool's file: not ours to complain about
+                raise ValueError(f"{path} is not valid TOML: {error}") from error
+            if name == "lpdiff.toml":
+                return path, table
+            if "lpdiff" in table.get("tool", {}):
+                return path, table["tool"]["lpdiff"]
+    return None, {}
