@@ -1,0 +1,283 @@
+"""From what users pass to the tensors of the node: names, shapes, broadcasting, dtype, device, sense."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .program import LinearProgram
+from .standard import FIELDS
+from .status import UnsupportedError
+
+__all__ = ["Inputs", "assemble"]
+
+
+@dataclass(eq=False)
+class Inputs:
+    """The node's inputs: float64, CPU, (1|B, k), None where the declared numbers stand."""
+
+    tensors: list[torch.Tensor | None]  # in the order of FIELDS
+    defaults: dict[str, np.ndarray]
+    offset: torch.Tensor | None  # (*batch,), the user's dtype and device
+    batch_shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    def like_user(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A result in the user's dtype (floats only) and on the user's device."""
+        dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
+        return tensor.to(device=self.device, dtype=dtype)
+
+    def refuse_gradients_but_c(self) -> None:
+        for name, tensor in zip(FIELDS[1:], self.tensors[1:], strict=True):
+            if tensor is not None and tensor.requires_grad:
+                raise UnsupportedError(
+                    f"{name} requires a gradient, but an integer program has no duals: only the value's "
+                    f"gradient in c exists. Detach it, or drop integrality to differentiate the relaxation"
+                )
+
+
+def assemble(
+    lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, Any] | None = None
+) -> Inputs:
+    """Check and arrange the data arguments of ``solve`` (those that are not None).
+
+    Args:
+        lp: The program.
+        given: Data by argument name.
+        witnesses: What the dtype and the device of the result follow; default: ``given``.
+
+    Raises:
+        ValueError: a shape that does not fit (got, expected, remedy), contradictory arguments.
+    """
+    if lp.c is None and "c" not in given:
+        raise ValueError("this program was declared without costs: pass c=... to solve")
+    bounds = given.pop("bounds", None)
+    given = {**given, **_bounds_pair(bounds)}
+    tensors = {name: _tensor(name, value) for name, value in given.items()}
+    witnesses = {**(given if witnesses is None else witnesses)}
+    witnesses.update(_bounds_pair(witnesses.pop("bounds", None)))
+    dtype, device = _dtype_and_device(witnesses)
+    # Differentiable moves: the work is float64 on the CPU whatever the leaf.
+    work = {
+        name: _shaped(lp, name, tensor.to(device="cpu", dtype=torch.float64))
+        for name, tensor in tensors.items()
+    }
+    offset = work.pop("offset", None)
+    fields = _fields(lp, work)
+    if "c" in fields:
+        fields["c"] = lp.form.to_min(fields["c"])
+    shapes = {name: tuple(t.shape[:-1]) for name, t in fields.items()}
+    if offset is not None:
+        shapes["offset"] = tuple(offset.shape)
+    batch_shape = _broadcast(shapes)
+    defaults = dict(lp.defaults)
+    if "c" in defaults:
+        defaults["c"] = lp.form.to_min(defaults["c"])
+    result = Inputs(
+        tensors=[
+            _flat(fields[name], batch_shape) if name in fields else None for name in FIELDS
+        ],
+        defaults=defaults,
+        offset=None,
+        batch_shape=batch_shape,
+        dtype=dtype,
+        device=device,
+    )
+    if all(t is None or len(t) == 1 for t in result.tensors) and _count(batch_shape) != 1:
+        # Everything is shared, yet a batch was asked for (an offset's): let the costs carry it.
+        costs = result.tensors[0]
+        if costs is None:
+            costs = torch.from_numpy(defaults["c"].copy())
+        result.tensors[0] = costs.expand(_count(batch_shape), -1)
+    if offset is not None:
+        result.offset = result.like_user(offset)
+    return result
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _bounds_pair(bounds: Any) -> dict[str, Any]:
+    if bounds is None:
+        return {}
+    if isinstance(bounds, (torch.Tensor, np.ndarray)) or not (
+        isinstance(bounds, (tuple, list)) and len(bounds) == 2
+    ):
+        got = f"shape {tuple(bounds.shape)}" if hasattr(bounds, "shape") else type(bounds).__name__
+        raise ValueError(
+            f"bounds: expected a pair (lower, upper), each (*batch, n), a number or None, got {got}; a "
+            f"tensor of pairs is bounds=(t[..., 0], t[..., 1])"
+        )
+    return {
+        name: side for name, side in zip(("lower", "upper"), bounds, strict=True) if side is not None
+    }
+
+
+def _tensor(name: str, value: Any) -> torch.Tensor:
+    if isinstance(value, torch.Tensor):
+        tensor = value
+    else:
+        try:
+            array = np.asarray(value)
+            tensor = torch.as_tensor(array if array.flags.writeable else array.copy())
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must be numbers, got {type(value).__name__}: {error}") from None
+    if tensor.is_complex() or tensor.dtype == torch.bool:
+        raise ValueError(f"{name} must be real numbers, got {tensor.dtype}")
+    if tensor.layout != torch.strided:
+        raise ValueError(
+            f"{name} must be a dense tensor, got {tensor.layout}"
+            + ("; pass the stored entries as A_values" if name.startswith("A") else "")
+        )
+    return tensor
+
+
+def _dtype_and_device(values: Mapping[str, Any]) -> tuple[torch.dtype, torch.device]:
+    """Promoted floating dtype of the torch tensors, float64 where there is none.
+
+    NumPy arrays and numbers do not take part: a float64 constant must not promote a float32 model.
+    """
+    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+    dtype: torch.dtype | None = None
+    for tensor in tensors.values():
+        if tensor.is_floating_point():
+            dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
+    devices = {
+        str(t.device): name for name, t in tensors.items() if t.device.type != "cpu" or t.dim() > 0
+    }
+    accelerators = [d for d in devices if not d.startswith("cpu")]
+    if len(accelerators) > 1 or (accelerators and len(devices) > 1):
+        told = ", ".join(f"{name} on {device}" for device, name in devices.items())
+        raise ValueError(f"the data lie on different devices: {told}; move them to one with .to(device)")
+    return dtype or torch.float64, torch.device(accelerators[0] if accelerators else "cpu")
+
+
+def _shaped(lp: LinearProgram, name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Check the last dimension, and spread numbers over it."""
+    if name == "offset":
+        return tensor
+    size, what = _size(lp, name)
+    if tensor.dim() == 0:
+        return tensor.expand(size)
+    if tensor.shape[-1] == size:
+        return tensor
+    raise ValueError(
+        f"{name}: expected shape (*batch, {size}), {what}, got {tuple(tensor.shape)}"
+        + _hint(lp, name, tensor, size)
+    )
+
+
+def _size(lp: LinearProgram, name: str) -> tuple[int, str]:
+    if name in ("c", "lower", "upper"):
+        return lp.n, "one number a variable"
+    if name == "A_values":
+        return lp.nnz, "one number a stored entry of A"
+    if name in ("b_ub", "b_eq"):
+        rows = lp.blocks[name.removeprefix("b_")]
+        if rows.stop == rows.start:
+            raise ValueError(
+                f"{name} was given, but the program declares no A_{name.removeprefix('b_')}"
+            )
+        return rows.stop - rows.start, f"one number a row of A_{name.removeprefix('b_')}"
+    return lp.m, "one number a row"
+
+
+def _hint(lp: LinearProgram, name: str, tensor: torch.Tensor, size: int) -> str:
+    shape = tuple(tensor.shape)
+    if len(shape) >= 2 and shape[-1] * shape[-2] == size:
+        if name == "A_values":
+            return ""
+        return f"; flatten the matrix with {name}.flatten(-2)"
+    if name == "A_values" and shape[-2:] == (lp.m, lp.n):
+        return "; read the entries off a dense matrix with lp.gather(A)"
+    if name == "A_values" and shape[-2:] == (lp.n, lp.m):
+        return f"; this looks like A transposed, and A is ({lp.m}, {lp.n}): lp.gather(A.mT)"
+    if len(shape) >= 2 and shape[0] == size:
+        return f"; the batch comes first: {name}.movedim(0, -1)"
+    return ""
+
+
+def _fields(lp: LinearProgram, work: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The fields of Data that were given, in whatever terms."""
+    fields = {key: work[key] for key in ("c", "lower", "upper", "row_lower", "row_upper") if key in work}
+    if "A_values" in work:
+        fields["values"] = work["A_values"]
+    sides = {key for key in ("row_lower", "row_upper") if key in work}
+    blocks = {key for key in ("b_ub", "b_eq") if key in work}
+    if ("b" in work) + bool(sides) + bool(blocks) > 1:
+        raise ValueError(
+            "the right-hand sides were given twice: use one of b; b_ub and b_eq; row_lower and row_upper"
+        )
+    if "b" in work:
+        lower, upper = np.isfinite(lp.row_lower), np.isfinite(lp.row_upper)
+        equal = lower & upper & (lp.row_lower == lp.row_upper)
+        unclear = np.flatnonzero(~(equal | (lower ^ upper)))
+        if len(unclear):
+            row = lp.form.name_of_row(int(unclear[0]))
+            kind = "ranged" if lower[unclear[0]] else "free"
+            raise ValueError(
+                f"b is ambiguous: {row} is {kind} ({len(unclear)} such in all); give row_lower and "
+                f"row_upper"
+            )
+        fields |= _sides(lp, work["b"], lower, upper)
+    for key, block in (("b_ub", "ub"), ("b_eq", "eq")):
+        if key in work:
+            rows = lp.blocks[block]
+            inside = np.zeros(lp.m, dtype=bool)
+            inside[rows] = True
+            b = work[key]
+            whole = b.new_zeros(*b.shape[:-1], lp.m)
+            whole = torch.cat(
+                [whole[..., : rows.start], b, whole[..., rows.stop :]], dim=-1
+            )
+            merged = _sides(lp, whole, inside & (key == "b_eq"), inside)
+            for side, tensor in merged.items():
+                # b_ub and b_eq write to different rows of the same side.
+                fields[side] = (
+                    torch.where(torch.from_numpy(inside), tensor, fields[side])
+                    if side in fields
+                    else tensor
+                )
+    return fields
+
+
+def _sides(
+    lp: LinearProgram, b: torch.Tensor, lower: np.ndarray, upper: np.ndarray
+) -> dict[str, torch.Tensor]:
+    """Row sides that take b where the masks say so, and what was declared elsewhere."""
+    sides = {}
+    for name, mask, declared in (
+        ("row_lower", lower, lp.row_lower),
+        ("row_upper", upper, lp.row_upper),
+    ):
+        if mask.any():
+            sides[name] = torch.where(
+                torch.from_numpy(mask.copy()), b, torch.from_numpy(declared.copy())
+            )
+    return sides
+
+
+def _broadcast(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    try:
+        return tuple(torch.broadcast_shapes(*shapes.values())) if shapes else ()
+    except RuntimeError:
+        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items() if shape)
+        raise ValueError(
+            f"the batch dimensions do not broadcast: {told} (all dimensions but the last are the batch)"
+        ) from None
+
+
+def _flat(tensor: torch.Tensor, batch_shape: tuple[int, ...]) -> torch.Tensor:
+    """(*batch, k) to (B, k), or to (1, k) where the batch shares it."""
+    own, size = tuple(tensor.shape[:-1]), tensor.shape[-1]
+    if _count(own) == 1:
+        return tensor.reshape(1, size)
+    if own != batch_shape:
+        tensor = tensor.expand(*batch_shape, size)
+    return tensor.reshape(_count(batch_shape), size)

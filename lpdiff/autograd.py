@@ -1,0 +1,120 @@
+"""The one bridge between NumPy and autograd.
+
+``NumpyNode`` is the only ``torch.autograd.Function`` of the project. It runs an operation on NumPy
+arrays and leaves the derivative rules to the operation's torch arithmetic, which may apply the node
+again: so double backward, forward mode, ``vmap`` and ``torch.func`` compose.
+
+Every tensor of an operation is float64 (or a flag), on the CPU, and leads with a batch dimension that is
+B, or 1 where the items share it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from .status import UnsupportedError
+
+__all__ = ["AbstractOperation", "NumpyNode", "apply"]
+
+Tensors = tuple[torch.Tensor | None, ...]
+
+
+class AbstractOperation(ABC):
+    """A batched function on NumPy arrays, and its derivatives.
+
+    ``differentiable`` counts the leading outputs that carry derivatives.
+    """
+
+    differentiable: int
+
+    @abstractmethod
+    def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        """Outputs, each leading with B. An input that was not given is None."""
+
+    def backward(
+        self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors
+    ) -> Tensors:
+        """Cotangents of the inputs, in torch arithmetic. Cotangents that are zero come as None."""
+        raise UnsupportedError(
+            "derivatives of this order do not exist in lpdiff: values can be differentiated twice, "
+            "x, y and reduced costs once"
+        )
+
+    def jvp(self, inputs: Tensors, outputs: Tensors, tangents: Tensors) -> Tensors:
+        """Tangents of the differentiable outputs, in torch arithmetic."""
+        raise UnsupportedError(
+            "derivatives of this order do not exist in lpdiff: values can be differentiated twice, "
+            "x, y and reduced costs once"
+        )
+
+
+class NumpyNode(torch.autograd.Function):
+    """Runs an ``AbstractOperation``; see the module's text."""
+
+    @staticmethod
+    def forward(operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        arrays = [None if t is None else np.ascontiguousarray(t.detach().numpy()) for t in tensors]
+        return tuple(torch.from_numpy(array) for array in operation.forward(*arrays))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
+        ctx.operation, *tensors = inputs
+        ctx.inputs = len(tensors)
+        ctx.save_for_backward(*tensors, *output)
+        ctx.save_for_forward(*tensors, *output)
+        ctx.mark_non_differentiable(*output[ctx.operation.differentiable :])
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[Any, ...]:
+        saved = ctx.saved_tensors
+        needs = ctx.needs_input_grad[1:]
+        if all(grad is None for grad in grads):
+            return (None,) * (1 + ctx.inputs)
+        cotangents = ctx.operation.backward(
+            needs, saved[: ctx.inputs], saved[ctx.inputs :], grads[: ctx.operation.differentiable]
+        )
+        return (None, *cotangents)
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> tuple[Any, ...]:
+        saved = ctx.saved_tensors
+        inputs, outputs = saved[: ctx.inputs], saved[ctx.inputs :]
+        pushed = ctx.operation.jvp(inputs, outputs, tangents)
+        return (*pushed, *[None] * (len(outputs) - len(pushed)))
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], operation: AbstractOperation, *tensors: torch.Tensor | None
+    ) -> tuple[tuple[torch.Tensor, ...], tuple[int, ...]]:
+        """Fold the mapped dimension into the batch, apply, unfold."""
+        size = info.batch_size
+        lifted = [
+            (t, False) if t is None or dim is None else (t.movedim(dim, 0), True)
+            for t, dim in zip(tensors, in_dims[1:], strict=True)
+        ]
+        batches = {t.shape[1 if mapped else 0] for t, mapped in lifted if t is not None} - {1}
+        batch = batches.pop() if batches else 1
+        flat: list[torch.Tensor | None] = []
+        for t, mapped in lifted:
+            if t is None or (not mapped and len(t) == 1):
+                flat.append(t)
+                continue
+            whole = t if mapped else t[None].expand(size, *t.shape)
+            whole = whole.expand(size, batch, *whole.shape[2:])
+            flat.append(whole.reshape(size * batch, *whole.shape[2:]))
+        outputs = NumpyNode.apply(operation, *flat)
+        return (
+            tuple(out.reshape(size, batch, *out.shape[1:]) for out in outputs),
+            (0,) * len(outputs),
+        )
+
+
+def apply(operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+    """Run an operation as a node of the autograd graph."""
+    return NumpyNode.apply(operation, *tensors)  # type: ignore[no-any-return]

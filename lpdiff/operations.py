@@ -1,0 +1,360 @@
+"""The solve as a differentiable operation, and the operations of its derivatives.
+
+The value is the Lagrangian at the solution, so with x, y, d from the solver (theory: Freund 1985; De Wolf
+and Smeers 2021 for A; Gao et al., arXiv 1910.08211)
+
+    dz/dc = x,  dz/dA_ij = -y_i x_j,  dz/drl = y+,  dz/dru = -y-,  dz/dl = d+,  dz/du = -d-.
+
+Backward multiplies these by the cotangent of z in torch arithmetic on the node's own outputs, so a second
+backward finds the derivatives of x, y and d (basis.py) without further code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+
+from .autograd import AbstractOperation, Tensors, apply
+from .basis import Tangents, VertexPoint, vertex_jvp, vertex_vjp
+from .engine import Plan, Solved
+from .gradients import NAMES, AbstractGradient
+from .standard import FIELDS, Data
+from .status import SolveError, Status, UnsupportedError
+
+__all__ = ["OUTPUTS", "SolveOperation", "no_rule_error"]
+
+OUTPUTS = (
+    # These carry derivatives. x comes twice: ``x`` is the user's, under the gradient rule for dx/dc;
+    # ``x_exact`` is what the value's own gradient is made of, whose derivative in c is the exact zero.
+    *("value", "x_exact", "x", "y", "d"),
+    *("status", "column_status", "row_status", "has_basis", "x_unique", "y_unique"),
+    *("gap", "primal_residual", "dual_residual", "iterations", "fallback"),
+)
+
+
+@dataclass(eq=False)
+class SolveOperation(AbstractOperation):
+    """(c, values, row_lower, row_upper, lower, upper) -> ``OUTPUTS``, in the sense of min.
+
+    ``defaults`` stand in for inputs that are None. ``solved`` keeps what no tensor can hold
+    (certificates, messages) of the last forward.
+    """
+
+    plan: Plan
+    rule: AbstractGradient | None
+    defaults: dict[str, np.ndarray]
+    throw: bool
+    batch_shape: tuple[int, ...] | None
+    differentiable: int = 5
+    solved: Solved | None = field(default=None, repr=False)
+
+    def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        data = Data(*self._filled(arrays))
+        solved = self.solved = self.plan.solve(data)
+        if self.throw and (solved.status != Status.OPTIMAL).any():
+            raise solve_error(self.plan, solved, self.batch_shape)
+        judged = solved.judged
+        return (
+            *(judged.value, judged.x, judged.x.copy(), judged.y, judged.d),
+            *(solved.status, judged.column_status, judged.row_status),
+            *(judged.has_basis, judged.x_unique, judged.y_unique),
+            *(judged.gap, judged.primal_residual, judged.dual_residual),
+            *(solved.iterations, solved.fallbacks),
+        )
+
+    def backward(
+        self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors
+    ) -> Tensors:
+        if self.plan.form.is_mip and any(needs[1:]):
+            _refuse_mip()
+        out = dict(zip(OUTPUTS, outputs, strict=True))
+        total: list[torch.Tensor | None] = [None] * len(FIELDS)
+        gz, gx_exact, gx, gy, gd = grads
+        if gz is not None:
+            _accumulate(total, self._value_cotangents(needs, inputs, out, gz))
+        if gx is not None and needs[0]:
+            if self.rule is None:
+                raise no_rule_error()
+            pullback = _RulePullback(self)
+            (gc,) = apply(pullback, *inputs, _req(out["x"]), _ok(out), gx)
+            _accumulate(total, (gc, *[None] * 5))
+        if any(g is not None for g in (gx_exact, gx, gy, gd)):
+            x, y = _req(out["x_exact"]), _req(out["y"])
+            gx_all = _sum(gx_exact, gx)
+            pulled = apply(
+                _VertexPullback(self, want_values=needs[1]),
+                *(inputs[1], x, y, *_vertex_state(out)),
+                torch.zeros_like(x) if gx_all is None else gx_all,
+                torch.zeros_like(y) if gy is None else gy,
+                torch.zeros_like(x) if gd is None else gd,
+            )
+            _accumulate(total, pulled)
+        return tuple(
+            _reduce(g, t) if need and g is not None and t is not None else None
+            for g, t, need in zip(total, inputs, needs, strict=True)
+        )
+
+    def jvp(self, inputs: Tensors, outputs: Tensors, tangents: Tensors) -> Tensors:
+        if self.plan.form.is_mip and any(t is not None for t in tangents[1:]):
+            _refuse_mip()
+        out = dict(zip(OUTPUTS, outputs, strict=True))
+        x, y, d = (_finite(out[key], out) for key in ("x_exact", "y", "d"))
+        dz = torch.zeros_like(_req(out["value"]))
+        for tangent, gradient in zip(
+            tangents,
+            self._value_gradients([t is not None for t in tangents], inputs, x, y, d),
+            strict=True,
+        ):
+            if tangent is not None and gradient is not None:
+                # An infinite bound has no tangent; a finite one without influence has gradient zero.
+                dz = dz + (gradient * torch.nan_to_num(tangent)).sum(-1)
+        if self.plan.form.is_mip:
+            return dz, torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(y), torch.zeros_like(d)
+        given = [
+            torch.zeros_like(like) if tangent is None else tangent.expand_as(like)
+            for tangent, like in zip(
+                (tangents[0], *tangents[2:]), (x, y, y, x, x), strict=True
+            )
+        ]
+        dx, dy, dd = apply(
+            _VertexPush(self),
+            *(inputs[1], tangents[1]),
+            *(_req(out["x_exact"]), _req(out["y"]), *_vertex_state(out), *given),
+        )
+        return dz, dx, dx.clone(), dy, dd
+
+    def _filled(self, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+        return [
+            self.defaults[name] if array is None else array
+            for name, array in zip(FIELDS, arrays, strict=True)
+        ]
+
+    def values(self, array: np.ndarray | None) -> np.ndarray:
+        return self.defaults["values"] if array is None else array
+
+    def _value_gradients(
+        self,
+        needs: Sequence[bool],
+        inputs: Tensors,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        d: torch.Tensor,
+    ) -> Tensors:
+        """dz/d(field), each (B, k). An equality (or a fixed variable) is routed by its dual's sign."""
+        form = self.plan.form
+        values = None
+        if needs[1]:
+            rows = torch.tensor(form.rows, dtype=torch.long)
+            cols = torch.tensor(form.cols, dtype=torch.long)
+            values = -y[:, rows] * x[:, cols]
+        zero = y.new_zeros(())
+        sides = []
+        for dual, need_lower, need_upper, lower, upper in (
+            (y, needs[2], needs[3], inputs[2], inputs[3]),
+            (d, needs[4], needs[5], inputs[4], inputs[5]),
+        ):
+            at_lower = dual >= 0
+            for need, here, bound in ((need_lower, at_lower, lower), (need_upper, ~at_lower, upper)):
+                if not need:
+                    sides.append(None)
+                    continue
+                # Rounding can leave a tiny dual on an infinite side; it has no derivative.
+                finite = True if bound is None else bound.abs() < _INFINITE
+                sides.append(torch.where(here & finite, dual, zero))
+        return (x if needs[0] else None, values, *sides)
+
+    def _value_cotangents(
+        self, needs: Sequence[bool], inputs: Tensors, out: dict[str, Any], gz: torch.Tensor
+    ) -> Tensors:
+        x, y, d = (_finite(out[key], out) for key in ("x_exact", "y", "d"))
+        g = torch.where(_ok(out), gz, gz.new_zeros(()))[:, None]
+        gradients = self._value_gradients(needs, inputs, x, y, d)
+        return tuple(None if gradient is None else g * gradient for gradient in gradients)
+
+
+_INFINITE = 1e20
+
+
+@dataclass(eq=False)
+class _VertexPullback(AbstractOperation):
+    """Cotangents of (x, y, d) to cotangents of the data, per item."""
+
+    solve: SolveOperation
+    want_values: bool
+    differentiable: int = 6
+
+    def forward(self, *arrays: Any) -> tuple[np.ndarray, ...]:
+        values, *rest = arrays
+        x, y, column_status, row_status, ok, has_basis, gx, gy, gd = _one_size(rest)
+        form = self.solve.plan.form
+        if form.is_mip:
+            # Only c is left (the rest is refused): dx/dc = 0.
+            nothing = np.zeros((len(x), form.nnz if self.want_values else 0))
+            return np.zeros_like(x), nothing, *(np.zeros_like(a) for a in (y, y, x, x))
+        at = VertexPoint(
+            form, self.solve.values(values), x, y, column_status, row_status, ok, has_basis
+        )
+        pulled = vertex_vjp(at, gx, gy, gd, want_values=self.want_values)
+        nothing = np.zeros((len(x), 0))
+        values_out = nothing if pulled.values is None else pulled.values
+        rows, bounds = (pulled.row_lower, pulled.row_upper), (pulled.lower, pulled.upper)
+        return (pulled.c, values_out, *rows, *bounds)
+
+
+@dataclass(eq=False)
+class _VertexPush(AbstractOperation):
+    """Tangents of the data to tangents of (x, y, d), per item."""
+
+    solve: SolveOperation
+    differentiable: int = 3
+
+    def forward(self, *arrays: Any) -> tuple[np.ndarray, ...]:
+        values, dvalues, *rest = arrays
+        given = [] if dvalues is None else [dvalues]
+        x, y, column_status, row_status, ok, has_basis, dc, *sides = _one_size([*rest, *given])[:11]
+        form = self.solve.plan.form
+        at = VertexPoint(
+            form, self.solve.values(values), x, y, column_status, row_status, ok, has_basis
+        )
+        return vertex_jvp(at, Tangents(dc, dvalues, *sides))
+
+
+@dataclass(eq=False)
+class _RulePullback(AbstractOperation):
+    """Cotangent of x to cotangent of c by the chosen gradient rule."""
+
+    solve: SolveOperation
+    differentiable: int = 1
+
+    def forward(self, *arrays: Any) -> tuple[np.ndarray, ...]:
+        *fields, x, ok, g = arrays
+        x, ok, g = _one_size([x, ok, g])
+        rule, plan = self.solve.rule, self.solve.plan
+        assert rule is not None
+        data = Data(*self.solve._filled(fields))
+        if data.size != len(x):
+            data = dataclasses.replace(data, c=np.repeat(data.c, len(x), axis=0))
+        gc = np.zeros_like(x)
+        items = np.flatnonzero(ok)
+        if len(items):
+
+            def resolve(moved: Data) -> np.ndarray:
+                solved = plan.solve(moved)
+                if (solved.status != Status.OPTIMAL).any():
+                    raise solve_error(plan, solved, None)
+                return solved.judged.x
+
+            gc[items] = rule.cotangent(resolve, data.take(items), x[items], g[items])
+        return (gc,)
+
+
+# -- refusals and errors ---------------------------------------------------------------------------------
+
+
+def no_rule_error() -> UnsupportedError:
+    names = ", ".join(f"'{name}'" for name in NAMES)
+    return UnsupportedError(
+        f"x is asked for a gradient with respect to c, but x(c) is piecewise constant and no rule for "
+        f"dx/dc was chosen. Pass gradient=... to solve, LPLayer or lpdiff.options: one of {names} "
+        f"('exact' is the almost-everywhere zero; lpdiff.gradients has the rules with their options). "
+        f"If x should carry no gradient to c, use c.detach(). The gradient of sol.value needs no rule."
+    )
+
+
+def _refuse_mip() -> NoReturn:
+    raise UnsupportedError(
+        "an integer program has no duals: only sol.value can be differentiated, and only with respect to "
+        "c. Detach b, A and the bounds, or drop integrality to differentiate the relaxation"
+    )
+
+
+def solve_error(plan: Plan, solved: Solved, batch_shape: tuple[int, ...] | None) -> SolveError:
+    """One error for all failed items: which, why, the proof, and what to do."""
+    failed = np.flatnonzero(solved.status != Status.OPTIMAL)
+    shape = (len(solved.status),) if batch_shape is None else batch_shape
+
+    def index(item: int) -> tuple[int, ...]:
+        return tuple(int(i) for i in np.unravel_index(item, shape)) if shape else ()
+
+    single = shape == ()
+    lines = []
+    if not single:
+        lines.append(f"{len(failed)} of {len(solved.status)} LPs have no certified optimum")
+    for status in dict.fromkeys(Status(int(s)) for s in solved.status[failed]):
+        items = [int(i) for i in failed if solved.status[i] == status]
+        where = ""
+        if not single:
+            shown = ", ".join(
+                str(index(i)[0] if len(shape) == 1 else index(i)) for i in items[:5]
+            )
+            where = f"item{'s' if len(items) > 1 else ''} {shown}"
+            where += f" and {len(items) - 5} more: " if len(items) > 5 else ": "
+        lines.append(f"{where}{status.text}")
+        first = items[0]
+        because = []
+        if first in solved.certificates:
+            because.append(solved.certificates[first].text)
+        elif first in solved.messages:
+            because.append(solved.messages[first])
+        if because:
+            of = "" if single else f" (item {index(first)[0] if len(shape) == 1 else index(first)})"
+            lines.append(f"  because{of}: {'; '.join(because)}")
+        if status.remedy:
+            lines.append(f"  remedy: {status.remedy}")
+    lines.append("throw=False returns statuses instead of raising")
+    return SolveError(
+        "\n".join(lines),
+        items=[index(int(i)) for i in failed],
+        statuses=[Status(int(solved.status[i])) for i in failed],
+        certificates={index(i): certificate for i, certificate in solved.certificates.items()},
+    )
+
+
+# -- small pieces ------------------------------------------------------------------------------------------
+
+
+def _req(tensor: torch.Tensor | None) -> torch.Tensor:
+    assert tensor is not None
+    return tensor
+
+
+def _ok(out: dict[str, Any]) -> torch.Tensor:
+    return out["status"] == int(Status.OPTIMAL)  # type: ignore[no-any-return]
+
+
+def _finite(tensor: Any, out: dict[str, Any]) -> torch.Tensor:
+    """Zero where the item failed (NaN there): its status says so."""
+    return torch.where(_ok(out)[:, None], tensor, tensor.new_zeros(()))
+
+
+def _vertex_state(out: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    return out["column_status"], out["row_status"], _ok(out), out["has_basis"]
+
+
+def _one_size(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Arrays that share an item, broadcast to the batch of the others (``vmap`` leaves such)."""
+    size = min((len(a) for a in arrays if len(a) != 1), default=1)
+    return [np.broadcast_to(a, (size, *a.shape[1:])) for a in arrays]
+
+
+def _sum(a: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor | None:
+    if a is None or b is None:
+        return a if b is None else b
+    return a + b
+
+
+def _accumulate(total: list[torch.Tensor | None], more: Sequence[torch.Tensor | None]) -> None:
+    for k, term in enumerate(more):
+        total[k] = _sum(total[k], term)
+
+
+def _reduce(gradient: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Sum over the items that share an input."""
+    if len(like) == 1 and len(gradient) != 1:
+        return gradient.sum(0, keepdim=True)
+    return gradient

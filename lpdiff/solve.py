@@ -1,0 +1,259 @@
+"""solve: a batch of LPs inside a torch graph."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+import torch
+
+from .assemble import assemble
+from .autograd import apply
+from .backend import make_backend
+from .engine import Plan
+from .gradients import make_gradient
+from .operations import OUTPUTS, SolveOperation
+from .parametric import AbstractParametricProgram
+from .program import LinearProgram
+from .settings import UNSET, Settings, current_settings
+from .solution import Basis, Solution
+
+__all__ = ["plan", "solve"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+Program = LinearProgram | AbstractParametricProgram
+
+# Plans kept with a program: its compiled form does not change, so what a backend prepared can serve
+# again. Explicit in lp.plans, dropped when the program is pickled or copied.
+_PLANS = 8
+
+
+def plan(
+    program: Program,
+    *,
+    solver: Any = UNSET,
+    options: Mapping[str, Any] | None = None,
+    threads: int | None = UNSET,
+    time_limit: float | None = UNSET,
+    tolerance: float = UNSET,
+) -> Plan:
+    """How ``solve`` would solve this program, prepared: print it, or pass it as ``solve(..., plan=...)``.
+
+    Raises:
+        BackendError, ValueError: an unknown solver or option.
+        UnsupportedError: a program that the solver cannot take.
+    """
+    settings = current_settings(
+        solver=solver, threads=threads, time_limit=time_limit, tolerance=tolerance
+    )
+    return _plan(_linear(program), settings, options)
+
+
+def _eager(function: Callable[P, R]) -> Callable[P, R]:
+    """Under torch.compile: a graph break. Dynamo must not trace into NumPy code."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_dynamo_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@_eager
+def solve(
+    program: Program,
+    *parameters: Any,
+    c: Any = None,
+    b: Any = None,
+    b_ub: Any = None,
+    b_eq: Any = None,
+    row_lower: Any = None,
+    row_upper: Any = None,
+    A_values: Any = None,
+    bounds: Any = None,
+    offset: Any = None,
+    solver: Any = UNSET,
+    options: Mapping[str, Any] | None = None,
+    threads: int | None = UNSET,
+    time_limit: float | None = UNSET,
+    tolerance: float = UNSET,
+    gradient: Any = UNSET,
+    throw: bool = True,
+    plan: Plan | None = None,
+) -> Solution:
+    """Solve a batch of LPs; every argument may carry gradients.
+
+    Leading dimensions are the batch and broadcast against each other. Data may be torch tensors of any
+    floating dtype on any device, NumPy arrays or numbers; the work is done in float64 on the CPU, and the
+    solution comes back in the promoted dtype and on the device of the tensors given (float64 on the CPU
+    where none is).
+
+    Args:
+        program: A LinearProgram, or a program with parameters (``from_cvxpy``).
+        parameters: Values of a parametric program's parameters, (*batch, *shape) each.
+        c: Costs, (*batch, n).
+        b: Right-hand sides, (*batch, m): of = rows both sides, of <= rows the upper, of >= rows the lower.
+        b_ub, b_eq: The same for the blocks declared as A_ub and A_eq: (*batch, m_ub), (*batch, m_eq).
+        row_lower, row_upper: Both sides of all rows, (*batch, m).
+        A_values: Stored entries of A, (*batch, nnz), at ``(lp.rows, lp.cols)``; ``lp.gather`` reads them
+            off a dense matrix.
+        bounds: A pair (lower, upper), each (*batch, n), a number, or None to keep what was declared.
+        offset: A constant added to the objective, (*batch,), instead of the declared one.
+        solver: A backend's name or a configured backend; see ``lpdiff.options`` for the other ways.
+        options: The backend's options, over the configured ones.
+        threads: Threads over the batch.
+        time_limit: Seconds an LP may take, None for no limit.
+        tolerance: Relative tolerance of the optimality certificate.
+        gradient: The rule for dx/dc: None, ``"exact"`` or another name, or a rule object.
+        throw: Raise where an LP has no certified optimum; False returns statuses instead.
+        plan: A plan made by ``lpdiff.plan``; excludes solver, options, threads, time_limit, tolerance.
+
+    Returns:
+        A Solution; its tensors have shape (*batch, ...).
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, contradictory arguments.
+        SolveError: infeasible, unbounded, NaN or out of time (unless ``throw=False``).
+        BackendError: a solver that is unknown or not installed.
+        UnsupportedError: what the program or the solver does not offer.
+    """
+    lp = _linear(program)
+    given = {
+        "c": c,
+        "b": b,
+        "b_ub": b_ub,
+        "b_eq": b_eq,
+        "row_lower": row_lower,
+        "row_upper": row_upper,
+        "A_values": A_values,
+        "bounds": bounds,
+        "offset": offset,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    # The result's dtype and device follow what the user gave, not what a parametric program made of it.
+    witnesses = {**given, **{f"parameter {k}": value for k, value in enumerate(parameters)}}
+    given = _with_parameters(program, parameters, given)
+    settings = current_settings(
+        solver=solver,
+        threads=threads,
+        time_limit=time_limit,
+        tolerance=tolerance,
+        gradient=gradient,
+    )
+    if plan is None:
+        plan = _plan(lp, settings, options)
+    elif options or any(v is not UNSET for v in (solver, threads, time_limit, tolerance)):
+        raise ValueError("plan= already says solver, options, threads, time_limit and tolerance")
+    elif plan.form is not lp.form:
+        raise ValueError("this plan was made for another program: make one with lpdiff.plan(program)")
+
+    inputs = assemble(lp, given, witnesses)
+    operation = SolveOperation(
+        plan=plan,
+        rule=make_gradient(settings.gradient),
+        defaults=inputs.defaults,
+        throw=throw,
+        batch_shape=inputs.batch_shape,
+    )
+    if lp.is_mip:
+        inputs.refuse_gradients_but_c()
+    outputs = dict(zip(OUTPUTS, apply(operation, *inputs.tensors), strict=True))
+    return _solution(program, lp, operation, inputs, outputs)
+
+
+def _linear(program: Any) -> LinearProgram:
+    if isinstance(program, LinearProgram):
+        return program
+    if isinstance(program, AbstractParametricProgram):
+        return program.program
+    hint = ""
+    if type(program).__module__.startswith("cvxpy"):
+        hint = "; a CVXPY problem is declared with lpdiff.from_cvxpy(problem)"
+    raise TypeError(f"expected a LinearProgram, got {type(program).__name__}{hint}")
+
+
+def _with_parameters(
+    program: Program, parameters: tuple[Any, ...], given: dict[str, Any]
+) -> dict[str, Any]:
+    if isinstance(program, LinearProgram):
+        if parameters:
+            raise TypeError("a LinearProgram takes its data by name: solve(lp, c=...)")
+        return given
+    data = program.data(*parameters)
+    both = sorted(set(data) & set(given))
+    if both:
+        raise ValueError(f"{both[0]} is determined by the program's parameters: it cannot be given too")
+    return {**data, **given}
+
+
+def _plan(lp: LinearProgram, settings: Settings, options: Mapping[str, Any] | None) -> Plan:
+    solver = settings.solver
+    merged = {**settings.options_of(solver), **(options or {})}
+    key = (
+        solver if isinstance(solver, str) else repr(solver),
+        repr(sorted(merged.items())),
+        *(settings.thread_count, settings.time_limit, settings.tolerance),
+    )
+    if key not in lp.plans:
+        made = Plan(
+            lp.form,
+            make_backend(solver, merged),
+            threads=settings.thread_count,
+            time_limit=settings.time_limit,
+            tolerance=settings.tolerance,
+        )
+        while len(lp.plans) >= _PLANS:
+            lp.plans.pop(next(iter(lp.plans)))
+        lp.plans[key] = made
+    return lp.plans[key]  # type: ignore[no-any-return]
+
+
+def _solution(
+    program: Program,
+    lp: LinearProgram,
+    operation: SolveOperation,
+    inputs: Any,
+    outputs: dict[str, torch.Tensor],
+) -> Solution:
+    to_min, shape = lp.form.to_min, inputs.batch_shape
+
+    def back(name: str, flip: bool = False) -> torch.Tensor:
+        tensor = outputs[name]
+        tensor = to_min(tensor) if flip else tensor
+        tensor = tensor.reshape((*shape, *tensor.shape[1:]))
+        return inputs.like_user(tensor)
+
+    value = back("value", flip=True)
+    if inputs.offset is not None:
+        value = value + inputs.offset
+    elif lp.offset:
+        value = value + lp.offset
+    solved = operation.solved
+    assert solved is not None
+    return Solution(
+        program=lp,
+        value=value,
+        status=back("status"),
+        x_unique=back("x_unique"),
+        y_unique=back("y_unique"),
+        gap=back("gap"),
+        primal_residual=back("primal_residual"),
+        dual_residual=back("dual_residual"),
+        iterations=back("iterations"),
+        fallback=back("fallback"),
+        certificates=solved.certificates,
+        messages=solved.messages,
+        solver=operation.plan.backend.name,
+        _x=back("x"),
+        _y=back("y", flip=True),
+        _d=back("d", flip=True),
+        _basis=Basis(back("column_status"), back("row_status"), back("has_basis")),
+        _rule=operation.rule,
+        _c=inputs.tensors[0],
+        parametric=program if isinstance(program, AbstractParametricProgram) else None,
+    )
