@@ -125,7 +125,7 @@ class _Job:
 
     def finish(self) -> BatchSolution:
         if self.listed and self.out.basic is not None:
-            # j >= 0: column j; -1 - i: the logical of row i.
+            # j >= 0: column j (or logical j - n); -1 - i: the logical of row i.
             marks = np.where(self.basic >= 0, self.basic, self.form.n - 1 - self.basic)
             np.put_along_axis(self.out.basic, marks, True, axis=1)
         return self.out
@@ -202,7 +202,8 @@ class _Worker:
         assert out.y is not None and out.basic is not None
         out.y[item] = solution.row_dual
         out.iterations[item] = solver.getInfoValue("simplex_iteration_count")[1]
-        if job.listed:
+        # Without any entry (HiGHS drops tiny ones) there are no factors, and the call would crash.
+        if job.listed and solver.getNumNz() > 0:
             status, basic = solver.getBasicVariables()
             if status != HighsStatus.kOk:
                 raise RuntimeError("no basis after an optimal simplex run")
@@ -213,6 +214,7 @@ class _Worker:
                 is_basic = [s == HighsBasisStatus.kBasic for s in basis.col_status]
                 is_basic += [s == HighsBasisStatus.kBasic for s in basis.row_status]
                 out.basic[item] = is_basic
+                job.basic[item] = np.flatnonzero(is_basic)
         if self.options["solver"] != "simplex":
             out.iterations[item] = max(
                 out.iterations[item], solver.getInfoValue("ipm_iteration_count")[1]
