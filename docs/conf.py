@@ -26,7 +26,8 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
-autodoc_typehints_format = "short"
+# Docstrings say types, shapes and dtypes in words; annotations would say less, longer.
+autodoc_typehints = "none"
 napoleon_use_rtype = False
 
 html_theme = "furo"
