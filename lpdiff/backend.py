@@ -177,6 +177,8 @@ def make_backend(
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
+        if not where:  # options that do not go together
+            raise ValueError(f"options of solver {solver!r}: {first['msg']}") from error
         raise ValueError(
             f"option {where!r} of solver {solver!r}: {first['msg']}, got {first['input']!r}"
         ) from error

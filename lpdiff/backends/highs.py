@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import highspy
 import numpy as np
 from highspy import HighsBasisStatus, HighsModelStatus, HighsStatus
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from ..backend import AbstractBackend, BatchSolution, Capabilities
@@ -41,7 +41,8 @@ class HiGHS(AbstractBackend):
     Args:
         method: ``"dual"`` or ``"primal"`` simplex, or ``"ipm"`` (interior point, then crossover to a
             vertex). ``"simplex"`` is dual simplex.
-        presolve: True, False, or None: only for programs of more than 2,000 rows and columns.
+        presolve: True, False, or None: only for programs of more than 2,000 rows and columns, and
+            always for ``"ipm"``, which errs and may hang on free rows without it (HiGHS 1.14).
         crossover: False with ``"ipm"`` leaves the interior optimum: a point of the relative interior
             of the optimal face where the optimum is not unique, accurate to the tolerances only, and
             without a basis, so that only ``value`` can be differentiated.
@@ -55,12 +56,18 @@ class HiGHS(AbstractBackend):
     method: Literal["simplex", "dual", "primal", "ipm"] = "simplex"
     presolve: bool | None = None
     crossover: bool = True
-    primal_tolerance: float = Field(1e-7, ge=1e-10, le=1e-1)
-    dual_tolerance: float = Field(1e-7, ge=1e-10, le=1e-1)
-    iteration_limit: int | None = Field(None, ge=0, le=2**31 - 2)
-    mip_rel_gap: float = Field(0.0, ge=0)
-    mip_abs_gap: float = Field(1e-9, ge=0)
-    random_seed: int = Field(0, ge=0, le=2**31 - 2)
+    primal_tolerance: Annotated[float, Field(ge=1e-10, le=1e-1)] = 1e-7
+    dual_tolerance: Annotated[float, Field(ge=1e-10, le=1e-1)] = 1e-7
+    iteration_limit: Annotated[int, Field(ge=0, le=2**31 - 2)] | None = None
+    mip_rel_gap: Annotated[float, Field(ge=0)] = 0.0
+    mip_abs_gap: Annotated[float, Field(ge=0)] = 1e-9
+    random_seed: Annotated[int, Field(ge=0, le=2**31 - 2)] = 0
+
+    @model_validator(mode="after")
+    def _check(self) -> HiGHS:
+        if self.method == "ipm" and self.presolve is False:
+            raise ValueError("presolve=False does not go with method='ipm': leave presolve out")
+        return self
 
     name: ClassVar[str] = "highs"
     capabilities: ClassVar[Capabilities] = Capabilities(integers=True, rays=True, interior=True)
@@ -83,7 +90,7 @@ class HiGHS(AbstractBackend):
     def _options(self, form: StandardForm, time_limit: float | None) -> dict[str, Any]:
         presolve = self.presolve
         if presolve is None:
-            presolve = form.is_mip or form.m + form.n > _SMALL
+            presolve = form.is_mip or form.m + form.n > _SMALL or self.method == "ipm"
         options: dict[str, Any] = {
             "output_flag": False,
             # One thread an object: parallelism is over the batch, and results must not depend on it.
@@ -151,6 +158,9 @@ class _Worker:
 
     def _solve(self, solver: Any, item: int) -> None:
         out = self.out
+        if self.form.n == 0:
+            self._solve_without_columns(item)
+            return
         if not self._load(solver, item):
             out.messages[item] = "HiGHS refused the model"
             return
@@ -168,6 +178,27 @@ class _Worker:
             self._read_ray(solver, item)
         else:
             out.messages[item] = f"HiGHS: {solver.modelStatusToString(status)}"
+
+    def _solve_without_columns(self, item: int) -> None:
+        """HiGHS gives no basis here, and iteration counts that nobody set."""
+        ray = self._ray_of_empty_row(item)
+        if ray is not None:
+            self.out.status[item], self.out.rays[item] = Status.INFEASIBLE, ray
+            return
+        self.out.status[item] = Status.OPTIMAL
+        if self.out.y is not None and self.out.basic is not None:
+            self.out.y[item], self.out.basic[item] = 0.0, self.job.vertex
+
+    def _ray_of_empty_row(self, item: int) -> np.ndarray | None:
+        """HiGHS sees an infeasible row without entries before simplex, and leaves no ray."""
+        _, values, row_lower, row_upper, _, _ = [field[item] for field in self.job.fields]
+        entries = np.bincount(self.form.rows[values != 0], minlength=self.form.m)
+        wrong = np.flatnonzero((entries == 0) & ((row_lower > 0) | (row_upper < 0)))
+        if len(wrong) == 0:
+            return None
+        ray = np.zeros(self.form.m)
+        ray[wrong[0]] = 1.0 if row_lower[wrong[0]] > 0 else -1.0
+        return ray
 
     def _load(self, solver: Any, item: int) -> bool:
         form, job = self.form, self.job
@@ -232,6 +263,8 @@ class _Worker:
                 status = _STATUS.get(self._run(solver))
                 if status == self.out.status[item]:
                     ray = _ray(solver, infeasible)
+        if ray is None and infeasible:
+            ray = self._ray_of_empty_row(item)
         if ray is not None:
             self.out.rays[item] = ray
 
