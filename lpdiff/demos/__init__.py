@@ -1,0 +1,1 @@
+"""Programs that show lpdiff at work, on its public interface alone."""

@@ -1,0 +1,91 @@
+"""The demo, small: it learns from bags, saves what it says it saves, and refuses bad flags."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+
+pytest.importorskip("sklearn", reason="the demo extra is not installed")
+pytest.importorskip("matplotlib", reason="the demo extra is not installed")
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import lpdiff
+from lpdiff.demos import digits_bags
+
+
+def test_the_assignment_program_is_the_assignment_problem():
+    rng = np.random.default_rng(0)
+    costs = rng.normal(size=(20, 6, 6))
+    sol = lpdiff.solve(digits_bags.assignment(6), c=torch.from_numpy(costs).flatten(1))
+    for cost, value, x in zip(costs, sol.value, sol.x, strict=True):
+        rows, columns = scipy.optimize.linear_sum_assignment(cost)
+        assert abs(float(value) - cost[rows, columns].sum()) < 1e-9
+        assert x.reshape(6, 6)[rows, columns].tolist() == [1.0] * 6
+
+
+def test_losses_on_a_known_case():
+    """Certain and right predictions, in any order: no loss; and the order of the labels plays no role."""
+    log_probs = torch.full((1, 3, 10), -50.0)
+    for image, digit in enumerate((7, 2, 2)):
+        log_probs[0, image, digit] = 0.0
+    loss = digits_bags.matching_loss(digits_bags.assignment(3), "highs")
+    assert float(loss(log_probs, torch.tensor([[2, 2, 7]]))) == pytest.approx(0.0)
+    assert float(loss(log_probs, torch.tensor([[2, 3, 7]]))) == pytest.approx(50 / 3)
+    assert float(digits_bags.proportions_loss(log_probs, torch.tensor([[2, 2, 7]]))) == pytest.approx(
+        -(np.log(1 / 3) / 3 + np.log(2 / 3) * 2 / 3), rel=1e-5
+    )
+    assert float(digits_bags.supervised_loss(log_probs, torch.tensor([[7, 2, 2]]))) == 0.0
+
+
+def test_it_learns_and_saves(tmp_path, capsys):
+    summary = digits_bags.main(
+        ["--bag-size", "4", "--epochs", "6", "--seeds", "1", "--output", str(tmp_path / "out")]
+    )
+    untrained = 0.3
+    for name in ("full supervision", "matching LP"):
+        assert summary["results"][name]["accuracy"][0] > 0.8 > untrained, name
+    told = capsys.readouterr().out
+    for name in summary["results"]:
+        assert name in told
+    assert (tmp_path / "out" / "digits_bags.png").stat().st_size > 10_000
+    saved = json.loads((tmp_path / "out" / "digits_bags.json").read_text())
+    assert saved["results"]["matching LP"]["accuracy"] == summary["results"]["matching LP"]["accuracy"]
+    again = digits_bags.train(
+        digits_bags.Config(bag_size=4, epochs=6),
+        digits_bags.load(False),
+        0,
+        digits_bags.matching_loss(digits_bags.assignment(4), "highs"),
+        True,
+        "again",
+    )
+    assert again["curve"] == summary["results"]["matching LP"]["curves"][0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--bag-size", "1"], "bag_size must be at least 2, got 1"),
+        (["--epochs", "0"], "epochs must be at least 1"),
+        (["--solver", "nope"], "unknown solver 'nope'"),
+    ],
+)
+def test_bad_flags(flags, message, capsys):
+    with pytest.raises(SystemExit):
+        digits_bags.main(flags)
+    assert message in capsys.readouterr().err
+
+
+def test_missing_extras_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    monkeypatch.delitem(sys.modules, "lpdiff.demos.digits_bags")
+    with pytest.raises(ImportError, match=r"sklearn.*lpdiff\[demo\]"):
+        importlib.import_module("lpdiff.demos.digits_bags")
