@@ -42,7 +42,8 @@ class HiGHS(AbstractBackend):
         method: ``"dual"`` or ``"primal"`` simplex, or ``"ipm"`` (interior point, then crossover to a
             vertex). ``"simplex"`` is dual simplex.
         presolve: True, False, or None: only for programs of more than 2,000 rows and columns, and
-            always for ``"ipm"``, which errs and may hang on free rows without it (HiGHS 1.14).
+            always for ``"ipm"``, which errs and may hang on free rows without it (HiGHS 1.14);
+            ``"ipm"`` without crossover does without it where there is no free row.
         crossover: False with ``"ipm"`` leaves the interior optimum: a point of the relative interior
             of the optimal face where the optimum is not unique, accurate to the tolerances only, and
             without a basis, so that only ``value`` can be differentiated.
@@ -84,6 +85,8 @@ class HiGHS(AbstractBackend):
         time_limit: float | None = None,
     ) -> BatchSolution:
         job = _Job(state, data, self._options(state, time_limit))
+        # Presolve would move an interior optimum to the boundary.
+        job.presolve_free_rows_only = self.method == "ipm" and not self.crossover and self.presolve is None
         run_items(data.size, threads, lambda: _Worker(job))
         return job.finish()
 
@@ -129,6 +132,7 @@ class _Job:
         # Without presolve the factors are there, and HiGHS lists the basic variables as an array.
         self.listed = not form.is_mip and options["solver"] == "simplex" and options["presolve"] == "off"
         self.basic = np.zeros((size, form.m), dtype=np.int64)
+        self.presolve_free_rows_only = False
 
     def finish(self) -> BatchSolution:
         if self.listed and self.out.basic is not None:
@@ -161,6 +165,10 @@ class _Worker:
         if self.form.n == 0:
             self._solve_without_columns(item)
             return
+        if self.job.presolve_free_rows_only:
+            row_lower, row_upper = self.job.fields[2][item], self.job.fields[3][item]
+            free = np.isinf(row_lower) & np.isinf(row_upper)
+            solver.setOptionValue("presolve", "on" if free.any() else "off")
         if not self._load(solver, item):
             out.messages[item] = "HiGHS refused the model"
             return
