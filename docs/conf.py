@@ -66,15 +66,11 @@ def _public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
         if found is not None and (not module_name or found is meant):
             domain = env.get_domain("py")
             target = f"{public}.{name}"
-            return domain.resolve_xref(
-                env, node["refdoc"], app.builder, "obj", target, node, contnode
-            )
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", target, node, contnode)
     return contnode if meant is not None else None
 
 
-def _tidy_docstring(
-    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
-) -> None:
+def _tidy_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """Show ``(*batch, n)`` in a docstring as code: reStructuredText takes its star for emphasis."""
     for i, line in enumerate(lines):
         parts = re.split(r"(``.*?``)", line)

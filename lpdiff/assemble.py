@@ -41,9 +41,7 @@ class Inputs:
                 )
 
 
-def assemble(
-    lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, Any] | None = None
-) -> Inputs:
+def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, Any] | None = None) -> Inputs:
     """Check and arrange the data arguments of ``solve`` (those that are not None).
 
     Args:
@@ -56,8 +54,9 @@ def assemble(
     """
     if lp.c is None and "c" not in given:
         raise ValueError("this program was declared without costs: pass c=... to solve")
-    bounds = given.pop("bounds", None)
-    given = {**given, **_bounds_pair(bounds)}
+    bounds = given.get("bounds")
+    _refuse_pairs(lp, bounds)
+    given = {key: value for key, value in given.items() if key != "bounds"} | _bounds_pair(bounds)
     tensors = {name: _tensor(name, value) for name, value in given.items()}
     witnesses = {**(given if witnesses is None else witnesses)}
     witnesses.update(_bounds_pair(witnesses.pop("bounds", None)))
@@ -79,9 +78,7 @@ def assemble(
     if "c" in defaults:
         defaults["c"] = lp.form.to_min(defaults["c"])
     result = Inputs(
-        tensors=[
-            _flat(fields[name], batch_shape) if name in fields else None for name in FIELDS
-        ],
+        tensors=[_flat(fields[name], batch_shape) if name in fields else None for name in FIELDS],
         defaults=defaults,
         offset=None,
         batch_shape=batch_shape,
@@ -114,18 +111,29 @@ def _bounds_pair(bounds: Any) -> dict[str, Any]:
             f"bounds: expected a pair (lower, upper), each (*batch, n), a number or None, got {got}; a "
             f"tensor of pairs is bounds=(t[..., 0], t[..., 1])"
         )
-    return {
-        name: side for name, side in zip(("lower", "upper"), bounds, strict=True) if side is not None
-    }
+    return {name: side for name, side in zip(("lower", "upper"), bounds, strict=True) if side is not None}
+
+
+def _refuse_pairs(lp: LinearProgram, bounds: Any) -> None:
+    """For two variables, [(0, 1), (0, 5)] is a pair of sides here, and two pairs in scipy: ask."""
+    if not (lp.n == 2 and isinstance(bounds, (tuple, list)) and len(bounds) == 2):
+        return
+    if all(isinstance(side, (tuple, list)) and len(side) == 2 for side in bounds):
+        raise ValueError(
+            f"bounds: {bounds!r} may mean (lower, upper) or one pair a variable; write the lower and the "
+            f"upper bounds as arrays or tensors: bounds=(lower, upper)"
+        )
 
 
 def _tensor(name: str, value: Any) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         tensor = value
+    elif isinstance(value, (tuple, list)) and any(isinstance(v, torch.Tensor) for v in value):
+        raise ValueError(f"{name} must be one tensor, got a {type(value).__name__} of them: torch.stack it")
     else:
         try:
-            array = np.asarray(value)
-            tensor = torch.as_tensor(array if array.flags.writeable else array.copy())
+            # A copy: backward reads it again, and torch does not see what NumPy writes.
+            tensor = torch.from_numpy(np.array(value))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be numbers, got {type(value).__name__}: {error}") from None
     if tensor.is_complex() or tensor.dtype == torch.bool:
@@ -148,9 +156,7 @@ def _dtype_and_device(values: Mapping[str, Any]) -> tuple[torch.dtype, torch.dev
     for tensor in tensors.values():
         if tensor.is_floating_point():
             dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
-    devices = {
-        str(t.device): name for name, t in tensors.items() if t.device.type != "cpu" or t.dim() > 0
-    }
+    devices = {str(t.device): name for name, t in tensors.items() if t.device.type != "cpu" or t.dim() > 0}
     accelerators = [d for d in devices if not d.startswith("cpu")]
     if len(accelerators) > 1 or (accelerators and len(devices) > 1):
         told = ", ".join(f"{name} on {device}" for device, name in devices.items())
@@ -161,8 +167,9 @@ def _dtype_and_device(values: Mapping[str, Any]) -> tuple[torch.dtype, torch.dev
 def _shaped(lp: LinearProgram, name: str, tensor: torch.Tensor) -> torch.Tensor:
     """Check the last dimension, and spread numbers over it."""
     if name == "offset":
+        _check_offset(tensor)
         return tensor
-    size, what = _size(lp, name)
+    size, what = _size(lp, name, tensor)
     if tensor.dim() == 0:
         return tensor.expand(size)
     if tensor.shape[-1] == size:
@@ -173,31 +180,38 @@ def _shaped(lp: LinearProgram, name: str, tensor: torch.Tensor) -> torch.Tensor:
     )
 
 
-def _size(lp: LinearProgram, name: str) -> tuple[int, str]:
+def _check_offset(offset: torch.Tensor) -> None:
+    """An offset is added after the solve, so no status could tell of a NaN in it."""
+    try:
+        wrong = [tuple(index) for index in (~torch.isfinite(offset.detach())).nonzero().tolist()]
+    except RuntimeError:  # inside torch.func.vmap nothing can be looked at
+        return
+    if wrong:
+        where = f" at items {', '.join(map(str, wrong[:5]))}" if offset.dim() else ""
+        raise ValueError(f"offset must be finite, got NaN or infinity{where}")
+
+
+def _size(lp: LinearProgram, name: str, tensor: torch.Tensor) -> tuple[int, str]:
     if name in ("c", "lower", "upper"):
         return lp.n, "one number a variable"
     if name == "A_values":
         return lp.nnz, "one number a stored entry of A"
     if name in ("b_ub", "b_eq"):
         rows = lp.blocks[name.removeprefix("b_")]
-        if rows.stop == rows.start:
-            raise ValueError(
-                f"{name} was given, but the program declares no A_{name.removeprefix('b_')}"
-            )
+        if rows.stop == rows.start and tensor.shape[-1:] != (0,):
+            raise ValueError(f"{name} was given, but the program declares no A_{name.removeprefix('b_')}")
         return rows.stop - rows.start, f"one number a row of A_{name.removeprefix('b_')}"
     return lp.m, "one number a row"
 
 
 def _hint(lp: LinearProgram, name: str, tensor: torch.Tensor, size: int) -> str:
     shape = tuple(tensor.shape)
-    if len(shape) >= 2 and shape[-1] * shape[-2] == size:
-        if name == "A_values":
-            return ""
-        return f"; flatten the matrix with {name}.flatten(-2)"
     if name == "A_values" and shape[-2:] == (lp.m, lp.n):
         return "; read the entries off a dense matrix with lp.gather(A)"
     if name == "A_values" and shape[-2:] == (lp.n, lp.m):
         return f"; this looks like A transposed, and A is ({lp.m}, {lp.n}): lp.gather(A.mT)"
+    if name != "A_values" and len(shape) >= 2 and shape[-1] * shape[-2] == size:
+        return f"; flatten the matrix with {name}.flatten(-2)"
     if len(shape) >= 2 and shape[0] == size:
         return f"; the batch comes first: {name}.movedim(0, -1)"
     return ""
@@ -205,7 +219,8 @@ def _hint(lp: LinearProgram, name: str, tensor: torch.Tensor, size: int) -> str:
 
 def _fields(lp: LinearProgram, work: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The fields of Data that were given, in whatever terms."""
-    fields = {key: work[key] for key in ("c", "lower", "upper", "row_lower", "row_upper") if key in work}
+    direct = ("c", "lower", "upper", "row_lower", "row_upper")
+    fields: dict[str, torch.Tensor] = {key: work[key] for key in direct if key in work}
     if "A_values" in work:
         fields["values"] = work["A_values"]
     sides = {key for key in ("row_lower", "row_upper") if key in work}
@@ -222,8 +237,7 @@ def _fields(lp: LinearProgram, work: dict[str, torch.Tensor]) -> dict[str, torch
             row = lp.form.name_of_row(int(unclear[0]))
             kind = "ranged" if lower[unclear[0]] else "free"
             raise ValueError(
-                f"b is ambiguous: {row} is {kind} ({len(unclear)} such in all); give row_lower and "
-                f"row_upper"
+                f"b is ambiguous: {row} is {kind} ({len(unclear)} such in all); give row_lower and row_upper"
             )
         fields |= _sides(lp, work["b"], lower, upper)
     for key, block in (("b_ub", "ub"), ("b_eq", "eq")):
@@ -233,16 +247,12 @@ def _fields(lp: LinearProgram, work: dict[str, torch.Tensor]) -> dict[str, torch
             inside[rows] = True
             b = work[key]
             whole = b.new_zeros(*b.shape[:-1], lp.m)
-            whole = torch.cat(
-                [whole[..., : rows.start], b, whole[..., rows.stop :]], dim=-1
-            )
+            whole = torch.cat([whole[..., : rows.start], b, whole[..., rows.stop :]], dim=-1)
             merged = _sides(lp, whole, inside & (key == "b_eq"), inside)
             for side, tensor in merged.items():
                 # b_ub and b_eq write to different rows of the same side.
                 fields[side] = (
-                    torch.where(torch.from_numpy(inside), tensor, fields[side])
-                    if side in fields
-                    else tensor
+                    torch.where(torch.from_numpy(inside), tensor, fields[side]) if side in fields else tensor
                 )
     return fields
 
@@ -257,9 +267,7 @@ def _sides(
         ("row_upper", upper, lp.row_upper),
     ):
         if mask.any():
-            sides[name] = torch.where(
-                torch.from_numpy(mask.copy()), b, torch.from_numpy(declared.copy())
-            )
+            sides[name] = torch.where(torch.from_numpy(mask.copy()), b, torch.from_numpy(declared.copy()))
     return sides
 
 

@@ -36,9 +36,7 @@ class AbstractOperation(ABC):
     def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
         """Outputs, each leading with B. An input that was not given is None."""
 
-    def backward(
-        self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors
-    ) -> Tensors:
+    def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
         """Cotangents of the inputs, in torch arithmetic. Cotangents that are zero come as None."""
         raise UnsupportedError(
             "derivatives of this order do not exist in lpdiff: values can be differentiated twice, "
@@ -117,4 +115,4 @@ class NumpyNode(torch.autograd.Function):
 
 def apply(operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     """Run an operation as a node of the autograd graph."""
-    return NumpyNode.apply(operation, *tensors)  # type: ignore[no-any-return]
+    return NumpyNode.apply(operation, *tensors)

@@ -146,9 +146,7 @@ def backend_class(name: str) -> type[AbstractBackend]:
     return cls
 
 
-def make_backend(
-    solver: str | AbstractBackend, options: Mapping[str, Any] | None = None
-) -> AbstractBackend:
+def make_backend(solver: str | AbstractBackend, options: Mapping[str, Any] | None = None) -> AbstractBackend:
     """A configured backend from a name and options; an instance comes back as it is.
 
     Raises:

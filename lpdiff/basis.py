@@ -114,17 +114,13 @@ def vertex_jvp(at: VertexPoint, tangents: Tangents) -> tuple[np.ndarray, np.ndar
         dy[np.ix_(items, factor.rows)] = factor.solve_transposed(dc[np.ix_(items, factor.columns)])
 
     _each_basis(at, push, dr, dc)
-    dd = np.where(
-        at.column_status == BasisStatus.BASIC, 0.0, dc - form.transposed_times(at.values, dy)
-    )
+    dd = np.where(at.column_status == BasisStatus.BASIC, 0.0, dc - form.transposed_times(at.values, dy))
     dead = ~at.ok[:, None]
     return np.where(dead, 0.0, dx), np.where(dead, 0.0, dy), np.where(dead, 0.0, dd)
 
 
 def _active(status: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    return np.where(
-        status == BasisStatus.LOWER, lower, np.where(status == BasisStatus.UPPER, upper, 0.0)
-    )
+    return np.where(status == BasisStatus.LOWER, lower, np.where(status == BasisStatus.UPPER, upper, 0.0))
 
 
 class _Factor:

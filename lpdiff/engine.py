@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from .backend import AbstractBackend, BatchSolution, make_backend
+from .backend import AbstractBackend, BackendError, BatchSolution, make_backend
 from .kkt import Optimality, certify, certify_integers, prove_infeasible, prove_unbounded
-from .program import INFINITY
+from .reading import INFINITY
+from .scaling import Units
 from .standard import FIELDS, Data, StandardForm
 from .status import Certificate, Status, UnsupportedError
 
@@ -96,24 +99,20 @@ class Plan:
     def _solve_chunk(self, data: Data) -> Solved:
         data = _normalised(data)
         size = data.size
-        status = np.full(size, Status.ERROR, dtype=np.int8)
-        solved = Solved(
-            judged=_nothing(self.form, size),
-            status=status,
-            iterations=np.zeros(size, dtype=np.int64),
-            fallbacks=np.zeros(size, dtype=bool),
-        )
+        solved = _unsolved(self.form, size)
+        status = solved.status
         self._screen(data, solved)
         todo = np.flatnonzero(status == Status.ERROR)
-        if len(todo) == 0:
-            return solved
-        part = data if len(todo) == size else data.take(todo)
-        self._attempt(self.backend, self.state, part, todo, solved)
-        if not self.form.is_mip:
-            self._fall_back(data, solved)
+        if len(todo):
+            part = data if len(todo) == size else data.take(todo)
+            self._attempt(self.backend, self.state, part, todo, solved)
+            if not self.form.is_mip:
+                self._fall_back(data, solved)
+                self._confirm_unbounded(data, solved)
         failed = status != Status.OPTIMAL
         if failed.any():
             _blank(solved.judged, failed, status)
+        solved.messages = {item: text for item, text in solved.messages.items() if failed[item]}
         return solved
 
     def _screen(self, data: Data, solved: Solved) -> None:
@@ -162,12 +161,15 @@ class Plan:
         self, backend: AbstractBackend, state: Any, data: Data, items: np.ndarray, solved: Solved
     ) -> None:
         """Let a backend propose for ``items`` (the items of ``data``), and judge its proposals."""
-        proposal = backend.solve(state, data, threads=self.threads, time_limit=self.time_limit)
-        judged = self._judge(data, proposal)
+        units = Units.of(self.form, data)
+        enlarged = units.enlarge(data)
+        proposal = self._propose(backend, state, enlarged)
+        judged = self._judge(enlarged, proposal)
+        units.restore(judged)
         status = proposal.status.astype(np.int8)
         refused = (status == Status.OPTIMAL) & ~judged.ok
         status[refused] = Status.INACCURATE
-        for local in np.flatnonzero(refused):
+        for local in np.flatnonzero(refused).tolist():
             solved.messages[int(items[local])] = (
                 f"duality gap {judged.gap[local]:.3g}, primal residual "
                 f"{judged.primal_residual[local]:.3g}, dual residual {judged.dual_residual[local]:.3g}"
@@ -180,10 +182,30 @@ class Plan:
         solved.iterations[items] += proposal.iterations
         for local, message in proposal.messages.items():
             solved.messages[int(items[local])] = message
-        for local in np.flatnonzero((status == Status.INFEASIBLE) | (status == Status.UNBOUNDED)):
+        for local in np.flatnonzero((status == Status.INFEASIBLE) | (status == Status.UNBOUNDED)).tolist():
             prove = prove_infeasible if status[local] == Status.INFEASIBLE else prove_unbounded
-            certificate = prove(self.form, data.take([local]), proposal.rays.get(int(local)))
+            certificate = prove(self.form, data.take([local]), proposal.rays.get(local))
             solved.certificates[int(items[local])] = certificate
+
+    def _propose(self, backend: AbstractBackend, state: Any, data: Data) -> BatchSolution:
+        """What the backend says; where it breaks, an error for all items, which the fallback repairs."""
+        if self.form.n == 0:
+            return _without_variables(self.form, data, self.tolerance)
+        try:
+            proposal = backend.solve(state, data, threads=self.threads, time_limit=self.time_limit)
+            fault = _fault(self.form, data.size, proposal)
+        except (BackendError, UnsupportedError):
+            raise
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}"
+        if fault is None:
+            return proposal
+        text = f"solver {backend.name!r} broke: {fault}"
+        if not self.form.is_mip:
+            warnings.warn(f"{text}; HiGHS is asked instead", RuntimeWarning, stacklevel=2)
+        broken = BatchSolution.empty(self.form, data.size)
+        broken.messages = dict.fromkeys(range(data.size), text)
+        return broken
 
     def _judge(self, data: Data, proposal: BatchSolution) -> Optimality:
         form, optimal = self.form, proposal.status == Status.OPTIMAL
@@ -206,21 +228,84 @@ class Plan:
             items = np.flatnonzero(unproved)
             if len(items) == 0:
                 return
-            strict = make_backend(
-                "highs",
-                {"method": method, "presolve": False}
-                | {"primal_tolerance": 1e-9, "dual_tolerance": 1e-9},
-            )
+            strict = _strict(method)
             before = {int(i): (solved.status[i], solved.certificates.get(int(i))) for i in items}
             for item in before:
                 solved.certificates.pop(item, None)
             solved.fallbacks[items] = True
             self._attempt(strict, strict.prepare(self.form), data.take(items), items, solved)
-            for item, (status, certificate) in before.items():
+            for item, (claimed, claim) in before.items():
                 # A claim that nobody proved stands against an error, not against a proof.
-                if certificate is not None and solved.status[item] in (Status.ERROR, Status.INACCURATE):
-                    solved.status[item] = status
-                    solved.certificates[item] = certificate
+                if claim is not None and solved.status[item] in (Status.ERROR, Status.INACCURATE):
+                    solved.status[item] = claimed
+                    solved.certificates[item] = claim
+
+    def _confirm_unbounded(self, data: Data, solved: Solved) -> None:
+        """A direction proves that no optimum exists, not that a point does: a solve without costs tells."""
+        items = np.flatnonzero(solved.status == Status.UNBOUNDED)
+        if len(items) == 0:
+            return
+        part = data.take(items)
+        part = dataclasses.replace(part, c=np.zeros_like(part.c))
+        asked = _unsolved(self.form, len(items))
+        strict = _strict("dual")
+        self._attempt(strict, strict.prepare(self.form), part, np.arange(len(items)), asked)
+        for local, item in enumerate(items.tolist()):
+            if asked.status[local] == Status.INFEASIBLE and asked.certificates[local].verified:
+                solved.status[item] = Status.INFEASIBLE
+                solved.certificates[item] = asked.certificates[local]
+
+
+def _strict(method: str) -> AbstractBackend:
+    """HiGHS at its tightest sensible tolerances."""
+    tolerances = {"primal_tolerance": 1e-9, "dual_tolerance": 1e-9}
+    return make_backend("highs", {"method": method, "presolve": False} | tolerances)
+
+
+def _unsolved(form: StandardForm, size: int) -> Solved:
+    return Solved(
+        judged=_nothing(form, size),
+        status=np.full(size, Status.ERROR, dtype=np.int8),
+        iterations=np.zeros(size, dtype=np.int64),
+        fallbacks=np.zeros(size, dtype=bool),
+    )
+
+
+def _fault(form: StandardForm, size: int, proposal: Any) -> str | None:
+    """What is wrong with the shapes and types of a proposal, for the authors of backends."""
+    if not isinstance(proposal, BatchSolution):
+        return f"it returned {type(proposal).__name__}, expected a BatchSolution"
+    shapes: dict[str, tuple[int, ...]] = {
+        "x": (size, form.n),
+        "status": (size,),
+        "iterations": (size,),
+    }
+    if form.is_mip:
+        shapes["bound"] = (size,)
+    else:
+        shapes["y"] = (size, form.m)
+        if proposal.basic is not None:
+            shapes["basic"] = (size, form.n + form.m)
+    for name, shape in shapes.items():
+        array = getattr(proposal, name)
+        if not isinstance(array, np.ndarray) or array.shape != shape:
+            got = f"shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            return f"{name} must be an array of shape {shape}, got {got}"
+    if not np.isin(proposal.status, list(Status)).all():
+        return f"status must hold values of Status, got {np.unique(proposal.status).tolist()}"
+    return None
+
+
+def _without_variables(form: StandardForm, data: Data, tolerance: float) -> BatchSolution:
+    """With no variable the rows are 0: there is nothing to ask a solver, and some solvers trip over it."""
+    proposal = BatchSolution.empty(form, data.size)
+    wrong = np.maximum(data.row_lower, -data.row_upper) > tolerance  # (1|B, m)
+    wrong = np.broadcast_to(wrong, (data.size, form.m))
+    proposal.status[:] = np.where(wrong.any(axis=1), Status.INFEASIBLE, Status.OPTIMAL)
+    proposal.y = np.zeros((data.size, form.m))
+    proposal.basic = np.ones((data.size, form.m), dtype=bool)
+    proposal.rays = {int(i): np.eye(form.m)[wrong[i].argmax()] for i in np.flatnonzero(wrong.any(axis=1))}
+    return proposal
 
 
 def _normalised(data: Data) -> Data:
@@ -237,9 +322,7 @@ def _normalised(data: Data) -> Data:
 def _nothing(form: StandardForm, size: int) -> Optimality:
     """An Optimality of the right shapes, all refused."""
     numbers = {key: np.zeros(size) for key in ("value", "gap", "primal_residual", "dual_residual")}
-    flags = {
-        key: np.zeros(size, dtype=bool) for key in ("ok", "has_basis", "x_unique", "y_unique")
-    }
+    flags = {key: np.zeros(size, dtype=bool) for key in ("ok", "has_basis", "x_unique", "y_unique")}
     return Optimality(
         x=np.zeros((size, form.n)),
         y=np.zeros((size, form.m)),

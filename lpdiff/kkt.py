@@ -23,6 +23,12 @@ __all__ = ["Optimality", "certify", "certify_integers", "prove_infeasible", "pro
 # the rounding of a basic solution, far below the solvers' tolerances.
 _TIE = 1e-9
 
+# Magnitudes below this (relative) cannot be told from rounding.
+_NOISE = 1e-13
+
+# How far (relative) a solver's direction may miss a row it should run along.
+_SLACK = 1e-7
+
 
 @dataclass(eq=False)
 class Optimality:
@@ -61,6 +67,9 @@ def certify(
     batch = len(x)
     if basic is None:
         basic = np.zeros((batch, form.n + form.m), dtype=bool)
+    # NaN would fail every comparison below, but infinity would pass: inf <= tolerance * inf.
+    finite = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
+    x, y = np.where(finite[:, None], x, 0.0), np.where(finite[:, None], y, 0.0)
     has_basis = basic.sum(axis=1) == form.m
     basic_columns, basic_rows = basic[:, : form.n], basic[:, form.n :]
     # Duals of the wrong sign on one-sided rows and on basic rows are rounding or they are wrong: drop
@@ -72,9 +81,7 @@ def certify(
     x = x + 0.0  # no negative zeros
     activity = form.times(data.values, x)
 
-    violations = _violation(x, data.lower, data.upper), _violation(
-        activity, data.row_lower, data.row_upper
-    )
+    violations = _violation(x, data.lower, data.upper), _violation(activity, data.row_lower, data.row_upper)
     wrong_sign = np.where(np.isneginf(data.lower), np.maximum(d, 0.0), 0.0)
     wrong_sign = np.maximum(wrong_sign, np.where(np.isposinf(data.upper), np.maximum(-d, 0.0), 0.0))
     wrong_sign = np.where(basic_columns, np.abs(d), wrong_sign)
@@ -85,17 +92,21 @@ def certify(
     value = np.sum(data.c * x, axis=1)
     dual_value = _support(y, data.row_lower, data.row_upper) + _support(d, data.lower, data.upper)
     gap = value - dual_value
-    # NaN fails every comparison, so a proposal with NaN is refused.
-    ok = np.abs(gap) <= tolerance * (1 + np.abs(value))
+    closed = np.abs(gap) <= tolerance * (1 + np.abs(value))
+    if not closed.all():
+        open_ = np.flatnonzero(~closed)
+        gap[open_] = value[open_] - _dual_value_without_noise(
+            form, data.take(open_), y[open_], basic_columns[open_]
+        )
+        closed = np.abs(gap) <= tolerance * (1 + np.abs(value))
+    ok = finite & closed
     ok &= (primal_residual <= tolerance) | _small(
         form, data, violations, x, activity, primal_residual, tolerance
     )
     ok &= (dual_residual <= tolerance) | _small_dual(form, data, wrong_sign, y, dual_residual, tolerance)
 
     column_status, columns_at_bound = _stand(x, d, data.lower, data.upper, basic_columns, tolerance)
-    row_status, rows_at_bound = _stand(
-        activity, y, data.row_lower, data.row_upper, basic_rows, tolerance
-    )
+    row_status, rows_at_bound = _stand(activity, y, data.row_lower, data.row_upper, basic_rows, tolerance)
     has_basis &= columns_at_bound & rows_at_bound
     x_unique = (
         has_basis
@@ -133,6 +144,8 @@ def certify_integers(
     feasibility and integrality are checked here.
     """
     batch = len(x)
+    finite = np.isfinite(x).all(axis=1) & np.isfinite(bound)
+    x, bound = np.where(finite[:, None], x, 0.0), np.where(finite, bound, 0.0)
     rounded = np.where(form.integrality, np.round(x), x)
     fractional = _max(np.abs(rounded - x))
 
@@ -143,9 +156,7 @@ def certify_integers(
             _violation(activity, data.row_lower, data.row_upper),
         )
         largest = np.maximum(_max(violations[0]), _max(violations[1]))
-        small = (largest <= tolerance) | _small(
-            form, data, violations, point, activity, largest, tolerance
-        )
+        small = (largest <= tolerance) | _small(form, data, violations, point, activity, largest, tolerance)
         return largest, small
 
     primal_residual, feasible = residual(rounded)
@@ -162,7 +173,7 @@ def certify_integers(
         x=rounded,
         y=np.zeros((batch, form.m)),
         d=np.zeros((batch, form.n)),
-        ok=feasible & (fractional <= 1e-5) & (gap <= tolerance * (1 + np.abs(value))),
+        ok=finite & feasible & (fractional <= 1e-5) & (gap <= tolerance * (1 + np.abs(value))),
         gap=gap,
         primal_residual=primal_residual,
         dual_residual=np.zeros(batch),
@@ -183,32 +194,35 @@ def prove_infeasible(form: StandardForm, data: Data, ray: np.ndarray | None) -> 
     Every x within its bounds has  y'Ax >= sum(l (A'y)+ - u (A'y)-) ... ; feasibility would need
     sum(rl y+ - ru y-) + sum(l a+ - u a-) <= 0 with a = -A'y. A positive value is the proof.
     """
-    if ray is None or not np.isfinite(ray).all() or not np.any(ray):
+    if ray is None or not _is_ray(ray, form.m):
         return Certificate("farkas", np.zeros(form.m), False, "no certificate from the solver")
-    best = -np.inf
-    vector = ray
-    for signed in (ray, -ray):
-        y = signed / np.abs(signed).max()
+    best, noise = -np.inf, 0.0
+    vector = ray / np.abs(ray).max()
+    for signed in (vector, -vector):
+        y = signed
         y = np.where(np.abs(y) <= _TIE, 0.0, y)
         y = np.where(np.isneginf(data.row_lower[0]), np.minimum(y, 0.0), y)
         y = np.where(np.isposinf(data.row_upper[0]), np.maximum(y, 0.0), y)
         a = -form.transposed_times(data.values, y[None])[0]
-        a = np.where(np.abs(a) <= _TIE, 0.0, a)
+        size = form.transposed_times(np.abs(data.values), np.abs(y[None]))[0]
+        # Only towards an infinite bound is a rounding dropped: times a large finite one it would count.
         impossible = ((a > 0) & np.isneginf(data.lower[0])) | ((a < 0) & np.isposinf(data.upper[0]))
-        if not impossible.any():
-            contradiction = float(
-                _support(y[None], data.row_lower, data.row_upper)[0]
-                + _support(a[None], data.lower, data.upper)[0]
+        a = np.where(impossible & (np.abs(a) <= _TIE * size), 0.0, a)
+        if not (impossible & (a != 0)).any():
+            terms = np.concatenate(
+                [
+                    _support_terms(y[None], data.row_lower, data.row_upper)[0],
+                    _support_terms(a[None], data.lower, data.upper)[0],
+                ]
             )
+            contradiction = float(terms.sum())
             if contradiction > best:
-                best, vector = contradiction, y
+                best, noise, vector = contradiction, float(np.abs(terms).sum()), y
     rows = np.argsort(-np.abs(vector), kind="stable")[:4]
     rows = rows[np.abs(vector[rows]) > 1e-6]
     named = ", ".join(f"{form.name_of_row(i)} (times {vector[i]:.3g})" for i in rows)
     more = int((np.abs(vector) > 1e-6).sum()) - len(rows)
-    scale = 1 + float(np.abs(np.where(np.isfinite(data.row_lower), data.row_lower, 0)).max(initial=0))
-    verified = best > _TIE * scale
-    if not verified:
+    if not best > _TIE * noise:
         return Certificate("farkas", vector, False, f"suspect rows: {named} (not verified)")
     return Certificate(
         "farkas",
@@ -221,24 +235,31 @@ def prove_infeasible(form: StandardForm, data: Data, ray: np.ndarray | None) -> 
 
 def prove_unbounded(form: StandardForm, data: Data, ray: np.ndarray | None) -> Certificate:
     """Check a direction r on a batch of one: c'r < 0, and x + t r stays feasible for all t >= 0."""
-    if ray is None or not np.isfinite(ray).all() or not np.any(ray):
+    if ray is None:
+        ray = _along_empty_column(form, data)
+    if not _is_ray(ray, form.n):
         return Certificate("direction", np.zeros(form.n), False, "no certificate from the solver")
     r = ray / np.abs(ray).max()
-    r = np.where(np.abs(r) <= _TIE, 0.0, r)
-    rate = float(np.sum(data.c[0] * r))
+    # Rounding towards a finite bound is dropped, so that r keeps to the box; what the rows then feel is
+    # measured against the terms that make it up, however small those are.
+    into_lower, into_upper = np.isfinite(data.lower[0]), np.isfinite(data.upper[0])
+    blocked = (into_lower & (r < 0)) | (into_upper & (r > 0))
+    r = np.where((np.abs(r) <= _TIE) | (blocked & (np.abs(r) <= _SLACK)), 0.0, r)
+    blocked &= r != 0
     rows = form.times(data.values, r[None])[0]
-    tolerance = 1e-7
-    stays = (
-        np.all(r >= np.where(np.isfinite(data.lower[0]), -tolerance, -np.inf))
-        and np.all(r <= np.where(np.isfinite(data.upper[0]), tolerance, np.inf))
-        and np.all(rows >= np.where(np.isfinite(data.row_lower[0]), -tolerance, -np.inf))
-        and np.all(rows <= np.where(np.isfinite(data.row_upper[0]), tolerance, np.inf))
+    slack = _SLACK * form.times(np.abs(data.values), np.abs(r[None]))[0]
+    blocked_rows = (np.isfinite(data.row_lower[0]) & (rows < -slack)) | (
+        np.isfinite(data.row_upper[0]) & (rows > slack)
+    )
+    terms = data.c[0] * r
+    rate = float(np.sum(terms))
+    verified = bool(
+        not blocked.any() and not blocked_rows.any() and rate < -_TIE * float(np.abs(terms).sum())
     )
     columns = np.argsort(-np.abs(r), kind="stable")[:4]
     columns = columns[np.abs(r[columns]) > 1e-6]
     named = ", ".join(f"{form.name_of_variable(j)} (by {r[j]:+.3g})" for j in columns)
     more = int((np.abs(r) > 1e-6).sum()) - len(columns)
-    verified = bool(stays and rate < -_TIE * (1 + np.abs(data.c[0]).max(initial=0)))
     return Certificate(
         "direction",
         r,
@@ -246,6 +267,20 @@ def prove_unbounded(form: StandardForm, data: Data, ray: np.ndarray | None) -> C
         f"moving {named}{f' and {more} more' if more else ''} improves the objective by "
         f"{abs(rate):.6g} a step, forever" + ("" if verified else " (not verified)"),
     )
+
+
+def _along_empty_column(form: StandardForm, data: Data) -> np.ndarray:
+    """The direction of a variable in no row that improves forever (solvers give no ray for it), or zero."""
+    c, lower, upper = data.c[0], data.lower[0], data.upper[0]
+    endless = np.where(c < 0, np.isposinf(upper), np.where(c > 0, np.isneginf(lower), False))
+    ray = np.zeros(form.n)
+    for j in np.flatnonzero(endless & (np.diff(form.indptr) == 0))[:1]:
+        ray[j] = -np.sign(c[j])
+    return ray
+
+
+def _is_ray(ray: np.ndarray, size: int) -> bool:
+    return bool(np.shape(ray) == (size,) and np.isfinite(ray).all() and np.any(ray))
 
 
 # -- pieces --------------------------------------------------------------------------------------------
@@ -261,8 +296,23 @@ def _violation(point: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.nd
 
 def _support(dual: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """sum(lower dual+ - upper dual-); infinite sides count as zero (their residual tells)."""
+    return np.sum(_support_terms(dual, lower, upper), axis=1)
+
+
+def _support_terms(dual: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
     side = np.where(dual > 0, lower, np.where(dual < 0, upper, 0.0))
-    return np.sum(dual * np.where(np.isfinite(side), side, 0.0), axis=1)
+    return dual * np.where(np.isfinite(side), side, 0.0)
+
+
+def _dual_value_without_noise(
+    form: StandardForm, data: Data, y: np.ndarray, basic_columns: np.ndarray
+) -> np.ndarray:
+    """D(y) where duals within rounding of zero count as zero: times a bound of 1e12 they would not."""
+    y = np.where(np.abs(y) <= _NOISE * _max(np.abs(y))[:, None], 0.0, y)
+    d = data.c - form.transposed_times(data.values, y)
+    size = np.abs(data.c) + form.transposed_times(np.abs(data.values), np.abs(y))
+    d = np.where(basic_columns | (np.abs(d) <= _NOISE * size), 0.0, d)
+    return _support(y, data.row_lower, data.row_upper) + _support(d, data.lower, data.upper)
 
 
 def _small(
@@ -307,10 +357,12 @@ def _stand(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Basis statuses, and per item whether all that is nonbasic stands at a bound.
 
-    The sign of the dual says which bound is active; only where it is zero does the nearer bound.
+    The nearer bound is the active one; where the two cannot be told apart (equalities), the sign of the
+    dual says it.
     """
-    at_lower = np.abs(point - lower) <= np.abs(upper - point)
-    at_lower = np.where(dual > _TIE, True, np.where(dual < -_TIE, False, at_lower))
+    to_lower, to_upper = np.abs(point - lower), np.abs(upper - point)
+    at_both = np.maximum(to_lower, to_upper) <= tolerance * (1 + np.abs(point))
+    at_lower = np.where(at_both & (np.abs(dual) > _TIE), dual > 0, to_lower <= to_upper)
     status = np.where(at_lower, BasisStatus.LOWER, BasisStatus.UPPER)
     status = np.where(np.isinf(lower) & np.isinf(upper), BasisStatus.ZERO, status)
     status = np.where(basic, BasisStatus.BASIC, status).astype(np.int8)

@@ -92,9 +92,7 @@ class LPLayer(nn.Module):
             return solution
         return tuple(solution[key] for key in self.keys)
 
-    def solve(
-        self, *parameters: Any, solver_args: Mapping[str, Any] | None = None, **data: Any
-    ) -> Solution:
+    def solve(self, *parameters: Any, solver_args: Mapping[str, Any] | None = None, **data: Any) -> Solution:
         """The whole Solution: value, duals, statuses, whatever ``variables`` says."""
         return solve(
             self.program,

@@ -23,6 +23,7 @@ from .autograd import AbstractOperation, Tensors, apply
 from .basis import Tangents, VertexPoint, vertex_jvp, vertex_vjp
 from .engine import Plan, Solved
 from .gradients import NAMES, AbstractGradient
+from .reading import INFINITY
 from .standard import FIELDS, Data
 from .status import SolveError, Status, UnsupportedError
 
@@ -67,9 +68,7 @@ class SolveOperation(AbstractOperation):
             *(solved.iterations, solved.fallbacks),
         )
 
-    def backward(
-        self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors
-    ) -> Tensors:
+    def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
         if self.plan.form.is_mip and any(needs[1:]):
             _refuse_mip()
         out = dict(zip(OUTPUTS, outputs, strict=True))
@@ -117,9 +116,7 @@ class SolveOperation(AbstractOperation):
             return dz, torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(y), torch.zeros_like(d)
         given = [
             torch.zeros_like(like) if tangent is None else tangent.expand_as(like)
-            for tangent, like in zip(
-                (tangents[0], *tangents[2:]), (x, y, y, x, x), strict=True
-            )
+            for tangent, like in zip((tangents[0], *tangents[2:]), (x, y, y, x, x), strict=True)
         ]
         dx, dy, dd = apply(
             _VertexPush(self),
@@ -153,7 +150,7 @@ class SolveOperation(AbstractOperation):
             cols = torch.tensor(form.cols, dtype=torch.long)
             values = -y[:, rows] * x[:, cols]
         zero = y.new_zeros(())
-        sides = []
+        sides: list[torch.Tensor | None] = []
         for dual, need_lower, need_upper, lower, upper in (
             (y, needs[2], needs[3], inputs[2], inputs[3]),
             (d, needs[4], needs[5], inputs[4], inputs[5]),
@@ -164,7 +161,7 @@ class SolveOperation(AbstractOperation):
                     sides.append(None)
                     continue
                 # Rounding can leave a tiny dual on an infinite side; it has no derivative.
-                finite = True if bound is None else bound.abs() < _INFINITE
+                finite = True if bound is None else bound.abs() < INFINITY
                 sides.append(torch.where(here & finite, dual, zero))
         return (x if needs[0] else None, values, *sides)
 
@@ -175,9 +172,6 @@ class SolveOperation(AbstractOperation):
         g = torch.where(_ok(out), gz, gz.new_zeros(()))[:, None]
         gradients = self._value_gradients(needs, inputs, x, y, d)
         return tuple(None if gradient is None else g * gradient for gradient in gradients)
-
-
-_INFINITE = 1e20
 
 
 @dataclass(eq=False)
@@ -196,9 +190,7 @@ class _VertexPullback(AbstractOperation):
             # Only c is left (the rest is refused): dx/dc = 0.
             nothing = np.zeros((len(x), form.nnz if self.want_values else 0))
             return np.zeros_like(x), nothing, *(np.zeros_like(a) for a in (y, y, x, x))
-        at = VertexPoint(
-            form, self.solve.values(values), x, y, column_status, row_status, ok, has_basis
-        )
+        at = VertexPoint(form, self.solve.values(values), x, y, column_status, row_status, ok, has_basis)
         pulled = vertex_vjp(at, gx, gy, gd, want_values=self.want_values)
         nothing = np.zeros((len(x), 0))
         values_out = nothing if pulled.values is None else pulled.values
@@ -218,9 +210,7 @@ class _VertexPush(AbstractOperation):
         given = [] if dvalues is None else [dvalues]
         x, y, column_status, row_status, ok, has_basis, dc, *sides = _one_size([*rest, *given])[:11]
         form = self.solve.plan.form
-        at = VertexPoint(
-            form, self.solve.values(values), x, y, column_status, row_status, ok, has_basis
-        )
+        at = VertexPoint(form, self.solve.values(values), x, y, column_status, row_status, ok, has_basis)
         return vertex_jvp(at, Tangents(dc, dvalues, *sides))
 
 
@@ -289,9 +279,7 @@ def solve_error(plan: Plan, solved: Solved, batch_shape: tuple[int, ...] | None)
         items = [int(i) for i in failed if solved.status[i] == status]
         where = ""
         if not single:
-            shown = ", ".join(
-                str(index(i)[0] if len(shape) == 1 else index(i)) for i in items[:5]
-            )
+            shown = ", ".join(str(index(i)[0] if len(shape) == 1 else index(i)) for i in items[:5])
             where = f"item{'s' if len(items) > 1 else ''} {shown}"
             where += f" and {len(items) - 5} more: " if len(items) > 5 else ": "
         lines.append(f"{where}{status.text}")
@@ -324,7 +312,7 @@ def _req(tensor: torch.Tensor | None) -> torch.Tensor:
 
 
 def _ok(out: dict[str, Any]) -> torch.Tensor:
-    return out["status"] == int(Status.OPTIMAL)  # type: ignore[no-any-return]
+    return out["status"] == int(Status.OPTIMAL)
 
 
 def _finite(tensor: Any, out: dict[str, Any]) -> torch.Tensor:

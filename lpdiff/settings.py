@@ -4,7 +4,8 @@ Five places can say it; the first that does wins, key by key:
 
 1. an argument of ``solve``, ``plan`` or ``LPLayer``;
 2. ``with lpdiff.options(...)`` (the innermost first; it belongs to the thread or task that enters it);
-3. environment variables: ``LPDIFF_SOLVER=glop``, ``LPDIFF_BACKENDS__HIGHS__METHOD=ipm``;
+3. environment variables: ``LPDIFF_SOLVER=glop``, ``LPDIFF_BACKENDS__HIGHS__METHOD=ipm``; ``none`` is
+   None, an empty one is not set;
 4. a file: the nearest ``lpdiff.toml``, or ``[tool.lpdiff]`` of the nearest ``pyproject.toml`` that has
    it, from the working directory upwards;
 5. the defaults below.
@@ -28,8 +29,10 @@ from pydantic_settings import (
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
+from .backend import available_backends
 from .batch import available_threads
 
 __all__ = ["UNSET", "Settings", "current_settings", "options", "reload"]
@@ -85,7 +88,8 @@ class Settings(BaseSettings):
         """Arguments and contexts are merged by ``current_settings``; here: environment, then file."""
         _, table = _find_file(os.getcwd())
         file_source = InitSettingsSource(settings_cls, init_kwargs=table)
-        return EnvSettingsSource(settings_cls), file_source
+        environment = EnvSettingsSource(settings_cls, env_ignore_empty=True, env_parse_none_str="none")
+        return environment, file_source
 
     @property
     def thread_count(self) -> int:
@@ -134,9 +138,10 @@ def current_settings(**arguments: Any) -> Settings:
     """
     layers = [*_context.get(), {k: v for k, v in arguments.items() if v is not UNSET}]
     base = _from_environment_and_file(_environment(), os.getcwd())
-    if not any(layers):
-        return base
     merged: dict[str, Any] = {key: getattr(base, key) for key in Settings.model_fields}
+    merged["backends"] = _merge(base.backends, {})  # a copy: the base is kept
+    if not any(layers):
+        return Settings.model_construct(**merged)
     for layer in layers:
         for key, value in layer.items():
             if key == "backends":
@@ -205,11 +210,26 @@ def _from_environment_and_file(environment: tuple[tuple[str, str], ...], directo
                 f"or {_PREFIX}BACKENDS__<NAME>__<OPTION>"
             )
     path, _ = _find_file(directory)
-    where = f"{path} and the environment" if path else "the environment"
     try:
-        return Settings()
+        settings = Settings()
     except pydantic.ValidationError as error:
+        variable = _PREFIX + "__".join(str(part) for part in error.errors()[0]["loc"]).upper()
+        told = [key for key, _ in environment if variable.startswith(key.upper())]
+        where = f"environment variable {told[0]}" if told else str(path)
         raise ValueError(_explain(error, f"lpdiff option (from {where})")) from error
+    except SettingsError as error:
+        raise ValueError(
+            f"environment variable {_PREFIX}BACKENDS: expected JSON such as "
+            f'{{"highs": {{"method": "ipm"}}}}, or one variable an option: '
+            f"{_PREFIX}BACKENDS__HIGHS__METHOD=ipm"
+        ) from error
+    unknown = sorted(set(settings.backends) - set(available_backends()))
+    if unknown:
+        raise ValueError(
+            f"lpdiff option 'backends' (from {path or 'the environment'}) names {unknown[0]!r}, which is no "
+            f"registered solver: expected one of {', '.join(sorted(available_backends()))}"
+        )
+    return settings
 
 
 def _find_file(directory: str) -> tuple[Path | None, dict[str, Any]]:
@@ -226,6 +246,9 @@ def _find_file(directory: str) -> tuple[Path | None, dict[str, Any]]:
                 raise ValueError(f"{path} is not valid TOML: {error}") from error
             if name == "lpdiff.toml":
                 return path, table
-            if "lpdiff" in table.get("tool", {}):
-                return path, table["tool"]["lpdiff"]
+            tools = table.get("tool")
+            if isinstance(tools, dict) and "lpdiff" in tools:
+                if not isinstance(tools["lpdiff"], dict):
+                    raise ValueError(f"{path}: [tool.lpdiff] must be a table, got {tools['lpdiff']!r}")
+                return path, tools["lpdiff"]
     return None, {}

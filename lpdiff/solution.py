@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.autograd import forward_ad
@@ -85,13 +85,15 @@ class Solution:
 
         NaN where there is no optimum.
         """
-        if self._c is not None and not isinstance(self._rule, Exact):
-            # Forward mode pushes all outputs at once, so the refusal waits until x is asked for.
-            if forward_ad.unpack_dual(self._c).tangent is not None:
-                raise no_rule_error() if self._rule is None else UnsupportedError(
-                    f"{type(self._rule).__name__} is a rule for reverse mode; in forward mode dx/dc is "
-                    f"'exact' or refused"
-                )
+        exact = self._c is None or isinstance(self._rule, Exact)
+        # Forward mode pushes all outputs at once, so the refusal waits until x is asked for.
+        if not exact and forward_ad.unpack_dual(self._c).tangent is not None:
+            if self._rule is None:
+                raise no_rule_error()
+            raise UnsupportedError(
+                f"{type(self._rule).__name__} is a rule for reverse mode; in forward mode dx/dc is 'exact' "
+                f"or refused"
+            )
         return self._x
 
     @property

@@ -46,9 +46,7 @@ def plan(
         BackendError, ValueError: an unknown solver or option.
         UnsupportedError: a program that the solver cannot take.
     """
-    settings = current_settings(
-        solver=solver, threads=threads, time_limit=time_limit, tolerance=tolerance
-    )
+    settings = current_settings(solver=solver, threads=threads, time_limit=time_limit, tolerance=tolerance)
     return _plan(_linear(program), settings, options)
 
 
@@ -58,7 +56,7 @@ def _eager(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         if torch.compiler.is_dynamo_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)  # type: ignore[no-any-return]
+            return torch.compiler.disable(function)(*args, **kwargs)
         return function(*args, **kwargs)
 
     return wrapper
@@ -149,7 +147,7 @@ def solve(
         plan = _plan(lp, settings, options)
     elif options or any(v is not UNSET for v in (solver, threads, time_limit, tolerance)):
         raise ValueError("plan= already says solver, options, threads, time_limit and tolerance")
-    elif plan.form is not lp.form:
+    elif not plan.form.same_as(lp.form):
         raise ValueError("this plan was made for another program: make one with lpdiff.plan(program)")
 
     inputs = assemble(lp, given, witnesses)
@@ -177,9 +175,7 @@ def _linear(program: Any) -> LinearProgram:
     raise TypeError(f"expected a LinearProgram, got {type(program).__name__}{hint}")
 
 
-def _with_parameters(
-    program: Program, parameters: tuple[Any, ...], given: dict[str, Any]
-) -> dict[str, Any]:
+def _with_parameters(program: Program, parameters: tuple[Any, ...], given: dict[str, Any]) -> dict[str, Any]:
     if isinstance(program, LinearProgram):
         if parameters:
             raise TypeError("a LinearProgram takes its data by name: solve(lp, c=...)")
@@ -195,22 +191,34 @@ def _plan(lp: LinearProgram, settings: Settings, options: Mapping[str, Any] | No
     solver = settings.solver
     merged = {**settings.options_of(solver), **(options or {})}
     key = (
-        solver if isinstance(solver, str) else repr(solver),
+        # A frozen dataclass is equal to another with the same options. Where it cannot be hashed its id
+        # tells (the plan holds it, so the id is not given away again).
+        solver if _hashable(solver) else id(solver),
         repr(sorted(merged.items())),
         *(settings.thread_count, settings.time_limit, settings.tolerance),
     )
-    if key not in lp.plans:
-        made = Plan(
+    # Several threads may pass here with one program: each step is atomic, and a plan made twice is no harm.
+    found = lp.plans.get(key)
+    if found is None:
+        found = Plan(
             lp.form,
             make_backend(solver, merged),
             threads=settings.thread_count,
             time_limit=settings.time_limit,
             tolerance=settings.tolerance,
         )
-        while len(lp.plans) >= _PLANS:
-            lp.plans.pop(next(iter(lp.plans)))
-        lp.plans[key] = made
-    return lp.plans[key]  # type: ignore[no-any-return]
+        for oldest in list(lp.plans)[: max(0, len(lp.plans) - _PLANS + 1)]:
+            lp.plans.pop(oldest, None)
+        lp.plans[key] = found
+    return found
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _solution(

@@ -54,6 +54,18 @@ class StandardForm:
     def is_mip(self) -> bool:
         return bool(self.integrality.any())
 
+    def same_as(self, other: StandardForm) -> bool:
+        """Whether both are one form: sizes, pattern, integrality, sense and names."""
+        return self is other or (
+            self.shape == other.shape
+            and self.sign == other.sign
+            and self.variable_names == other.variable_names
+            and self.row_names == other.row_names
+            and np.array_equal(self.indptr, other.indptr)
+            and np.array_equal(self.indices, other.indices)
+            and np.array_equal(self.integrality, other.integrality)
+        )
+
     def to_min(self, array: Any) -> Any:
         """Flip between the user's signs and the standard form's: its own inverse.
 
@@ -145,17 +157,12 @@ class Data:
 
     def item(self, i: int) -> tuple[np.ndarray, ...]:
         """Views of the fields of item i, in the order of ``FIELDS``."""
-        return tuple(
-            array[i if len(array) > 1 else 0] for array in (getattr(self, name) for name in FIELDS)
-        )
+        return tuple(array[i if len(array) > 1 else 0] for array in (getattr(self, name) for name in FIELDS))
 
     def take(self, items: Sequence[int] | np.ndarray | slice) -> Data:
         """The batch of the given items (a slice, or an index or boolean array)."""
         return Data(
-            *(
-                array[items] if len(array) > 1 else array
-                for array in (getattr(self, name) for name in FIELDS)
-            )
+            *(array[items] if len(array) > 1 else array for array in (getattr(self, name) for name in FIELDS))
         )
 
     @property

@@ -56,8 +56,7 @@ _TEXTS = {
     ),
     Status.INACCURATE: (
         "solved, but the solution failed lpdiff's optimality check",
-        "rescale the data (entries within 1e-4 .. 1e4), or raise `tolerance` if the residuals are "
-        "acceptable",
+        "rescale the data (entries within 1e-4 .. 1e4), or raise `tolerance` if the residuals are acceptable",
     ),
     Status.ERROR: ("the backend failed", "try another backend (solver=...), or rescale the data"),
 }

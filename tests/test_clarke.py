@@ -99,9 +99,7 @@ def test_gradients_lie_in_the_clarke_set(method):
         z, X = primal_face(lp, lp.c)
         Y = dual_face(lp, lp.c, z)
         leaves = [torch.tensor(a, requires_grad=True) for a in (lp.c, lp.row_upper, lp.A.data)]
-        sol = lpdiff.solve(
-            lp, c=leaves[0], b=leaves[1], A_values=leaves[2], options={"method": method}
-        )
+        sol = lpdiff.solve(lp, c=leaves[0], b=leaves[1], A_values=leaves[2], options={"method": method})
         assert abs(float(sol.value.detach()) - z) < 1e-9
         gc, gb, gA = (g.numpy() for g in torch.autograd.grad(sol.value, leaves))
         assert among(gc, X), "dz/dc is an optimal vertex"
@@ -153,9 +151,7 @@ def test_directional_derivatives_at_kinks():
         lp = tiny(seed)
         z, X = primal_face(lp, lp.c)
         Y = dual_face(lp, lp.c, z)
-        G = lpdiff.solve(
-            lp, b=torch.tensor(lp.row_upper + t), throw=False
-        )  # a Slater point keeps Y* bounded
+        G = lpdiff.solve(lp, b=torch.tensor(lp.row_upper + t), throw=False)  # a Slater point keeps Y* bounded
         inner = lpdiff.solve(lp, b=torch.tensor(lp.row_upper - 1e-3), throw=False)
         if not (bool(G.ok) and bool(inner.ok)):
             continue

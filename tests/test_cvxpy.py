@@ -50,9 +50,7 @@ def zoo(build: Callable[[np.random.Generator], Case]) -> Callable[[np.random.Gen
     return build
 
 
-def _box(
-    rng: np.random.Generator, n: int = 4, m: int = 3, **attributes: Any
-) -> tuple[Any, list[Any]]:
+def _box(rng: np.random.Generator, n: int = 4, m: int = 3, **attributes: Any) -> tuple[Any, list[Any]]:
     x = cp.Variable(n, name="x", **attributes)
     return x, [rng.uniform(0.2, 1, (m, n)) @ x <= rng.uniform(1, 2, m), x >= -1]
 
@@ -91,9 +89,7 @@ def variable_bounds(rng):
 def matrix_entries(rng):
     x = cp.Variable(4)
     A, t = cp.Parameter((3, 4), name="A"), cp.Parameter(name="t")
-    problem = cp.Problem(
-        cp.Maximize(rng.uniform(1, 2, 4) @ x), [A @ x <= 1, t * x[0] >= -1, x >= 0]
-    )
+    problem = cp.Problem(cp.Maximize(rng.uniform(1, 2, 4) @ x), [A @ x <= 1, t * x[0] >= -1, x >= 0])
     return Case(problem, [A, t], [rng.uniform(0.2, 1, (3, 4)), np.array(1.3)])
 
 
@@ -256,9 +252,7 @@ def test_the_zoo_compares_duals_somewhere():
     unique = 0
     for build in ZOO.values():
         case = build(np.random.default_rng(3))
-        unique += bool(
-            lpdiff.solve(from_cvxpy(case.problem, case.parameters), *case.values).y_unique
-        )
+        unique += bool(lpdiff.solve(from_cvxpy(case.problem, case.parameters), *case.values).y_unique)
     assert unique >= 6
 
 
@@ -306,9 +300,7 @@ def test_gradients_against_finite_differences_of_cvxpy(case):
                 moved[k] = moved[k] + sign * step * direction
                 ends.append(case.oracle(moved))
             expected = (ends[0] - ends[1]) / (2 * step)
-            assert (gradients[k].numpy() * direction).sum() == pytest.approx(
-                expected, rel=1e-5, abs=1e-6
-            )
+            assert (gradients[k].numpy() * direction).sum() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 # -- the affine map --------------------------------------------------------------------------------
@@ -326,9 +318,7 @@ def test_data_matches_what_cvxpy_applies(case):
     np.testing.assert_allclose(sign * np.asarray(data.get("c", lp.c)), told["c"], atol=1e-12)
     A = lp.form.matrix(np.asarray(data.get("A_values", lp.A.data)))
     np.testing.assert_allclose(A.toarray(), -told["A"].toarray(), atol=1e-12)
-    np.testing.assert_allclose(
-        np.asarray(data.get("row_lower", lp.row_lower)), -told["b"], atol=1e-12
-    )
+    np.testing.assert_allclose(np.asarray(data.get("row_lower", lp.row_lower)), -told["b"], atol=1e-12)
     equal = np.arange(lp.m) < told["dims"].zero
     upper = np.asarray(data.get("row_upper", lp.row_upper))
     np.testing.assert_allclose(upper, np.where(equal, -told["b"], np.inf), atol=1e-12)
@@ -440,9 +430,7 @@ def test_what_values_may_be():
 def test_parameters_default_to_all_in_the_order_of_the_problem():
     case = ZOO["jointly"](np.random.default_rng(0))
     program = from_cvxpy(case.problem)
-    assert [spec.name for spec in program.parameters] == [
-        p.name() for p in case.problem.parameters()
-    ]
+    assert [spec.name for spec in program.parameters] == [p.name() for p in case.problem.parameters()]
 
 
 @pytest.mark.parametrize("name", ["jointly", "symmetric", "variable_bounds", "norms"])
@@ -480,9 +468,7 @@ def test_refused_parameter_lists():
         from_cvxpy(case.problem, [p])
     with pytest.raises(ValueError, match=r"parameters\[1\], 'p', is listed twice"):
         from_cvxpy(case.problem, [p, p, q])
-    with pytest.raises(
-        ValueError, match=r"'r', does not occur in the problem, whose parameters are p, q"
-    ):
+    with pytest.raises(ValueError, match=r"'r', does not occur in the problem, whose parameters are p, q"):
         from_cvxpy(case.problem, [p, q, cp.Parameter(name="r")])
     with pytest.raises(TypeError, match=r"parameters\[0\]: expected a cvxpy.Parameter, got str"):
         from_cvxpy(case.problem, ["p"])
@@ -553,11 +539,7 @@ def test_refused_objects():
         from_cvxpy(cp.Minimize(_X[0]))
     with pytest.raises(TypeError, match=r"expected a cvxpy\.Problem, got int"):
         from_cvxpy(3)
-    assert (
-        is_cvxpy(cp.Minimize(_X[0]))
-        and is_cvxpy(cp.Problem(cp.Minimize(_X[0])))
-        and not is_cvxpy(3)
-    )
+    assert is_cvxpy(cp.Minimize(_X[0])) and is_cvxpy(cp.Problem(cp.Minimize(_X[0]))) and not is_cvxpy(3)
 
 
 def test_refused_values():
@@ -628,9 +610,7 @@ def test_keys():
     program = from_cvxpy(case.problem, case.parameters)
     solution = lpdiff.solve(program, *case.values)
     (x,) = case.problem.variables()
-    assert torch.equal(solution["x"], solution[x]) and torch.equal(
-        solution[program.key(x)], solution[x]
-    )
+    assert torch.equal(solution["x"], solution[x]) and torch.equal(solution[program.key(x)], solution[x])
     assert torch.equal(solution["x[1,2]"], solution[x][1, 2])
     constraint = case.problem.constraints[0]
     assert program.key(constraint) == program.key(constraint.dual_variables[0]) != program.key(x)
@@ -698,9 +678,7 @@ def test_repr():
 def test_layer_in_the_manner_of_cvxpylayers():
     case = ZOO["jointly"](np.random.default_rng(0))
     (x,), row = case.problem.variables(), case.problem.constraints[0]
-    layer = copy.deepcopy(
-        lpdiff.LPLayer(case.problem, case.parameters, variables=[x, row, case.problem])
-    )
+    layer = copy.deepcopy(lpdiff.LPLayer(case.problem, case.parameters, variables=[x, row, case.problem]))
     values = [torch.tensor(v, dtype=torch.float32, requires_grad=True) for v in case.values]
     found, dual, value = layer(*values)
     assert found.shape == (2, 3) and dual.shape == (2,) and value.dtype == torch.float32

@@ -86,9 +86,7 @@ def test_against_finite_differences(seed):
                 grads = torch.autograd.grad(
                     output, [leaves[k] for k in names], retain_graph=True, allow_unused=True
                 )
-                found = sum(
-                    (g * moves[k]).sum() for g, k in zip(grads, names, strict=True) if g is not None
-                )
+                found = sum((g * moves[k]).sum() for g, k in zip(grads, names, strict=True) if g is not None)
                 tolerance = 1e-6 if key == "value" else 1e-5
                 error = abs(float(found) - float(expected[key]))
                 assert error <= tolerance * (1 + abs(float(expected[key]))), (group, key, error)
@@ -96,9 +94,7 @@ def test_against_finite_differences(seed):
             def forward(*args, names=names, data=data, weights=weights, lp=lp):
                 return outputs(run(lp, {**data, **dict(zip(names, args, strict=True))}), weights)
 
-            _, pushed = torch.func.jvp(
-                forward, tuple(data[k] for k in names), tuple(moves[k] for k in names)
-            )
+            _, pushed = torch.func.jvp(forward, tuple(data[k] for k in names), tuple(moves[k] for k in names))
             for key, tangent in pushed.items():
                 tolerance = 1e-6 if key == "value" else 1e-5
                 error = abs(float(tangent) - float(expected[key]))
@@ -184,15 +180,13 @@ def test_second_derivatives_are_not_all_zero(checkable):
 def test_third_derivatives_are_refused(checkable):
     lp, leaves = checkable[0]
     values = leaves[1].detach().requires_grad_()
-    (first,) = torch.autograd.grad(
-        lpdiff.solve(lp, A_values=values).value, values, create_graph=True
-    )
+    (first,) = torch.autograd.grad(lpdiff.solve(lp, A_values=values).value, values, create_graph=True)
     (second,) = torch.autograd.grad(first.square().sum(), values, create_graph=True)
     with pytest.raises(lpdiff.UnsupportedError, match="twice"):
         torch.autograd.grad(second.sum(), values)
 
 
-# -- dx/dc ---------------------------------------------------------------------------------------------
+# -- dx/dc -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -232,9 +226,7 @@ def test_exact_rule_is_zero_and_interpolation_is_its_formula(simplex):
     assert zero.tolist() == [0, 0, 0, 0]
     for strength in (0.1, 0.5, 2.0):
         rule = lpdiff.gradients.Interpolation(strength)
-        (found,) = torch.autograd.grad(
-            (weights * lpdiff.solve(simplex, c=c, gradient=rule).x).sum(), c
-        )
+        (found,) = torch.autograd.grad((weights * lpdiff.solve(simplex, c=c, gradient=rule).x).sum(), c)
         moved = torch.nn.functional.one_hot((c + strength * weights).argmin(), 4)
         expected = (moved - torch.nn.functional.one_hot(c.argmin(), 4)) / strength
         torch.testing.assert_close(found, expected.double())
@@ -260,7 +252,7 @@ def test_unknown_rules(simplex):
         lpdiff.gradients.Interpolation(0.0)
 
 
-# -- what has no basis -------------------------------------------------------------------------------------
+# -- what has no basis -----------------------------------------------------------------------------
 
 
 def test_interior_optimum_offers_the_value_only():
@@ -276,7 +268,7 @@ def test_interior_optimum_offers_the_value_only():
         sol.x.sum().backward()
 
 
-# -- leaves of all sorts -------------------------------------------------------------------------------------
+# -- leaves of all sorts ---------------------------------------------------------------------------
 
 
 def test_shared_leaves_get_the_sum_over_the_batch():
@@ -319,9 +311,7 @@ def test_gradient_bits_depend_on_neither_order_nor_threads():
     def gradients(order, threads):
         c = costs[order].clone().requires_grad_()
         b = rows[order].clone().requires_grad_()
-        sol = lpdiff.solve(
-            lp, c=c, row_upper=b, bounds=(lower, upper), threads=threads, gradient="exact"
-        )
+        sol = lpdiff.solve(lp, c=c, row_upper=b, bounds=(lower, upper), threads=threads, gradient="exact")
         loss = sol.value.sum() + (sol.x * sol.x).sum() + (sol.y * sol.y).sum()
         loss.backward()
         return c.grad, b.grad
@@ -338,7 +328,7 @@ def test_gradient_bits_depend_on_neither_order_nor_threads():
             assert torch.equal(whole[order], part)
 
 
-# -- transforms ------------------------------------------------------------------------------------------------
+# -- transforms ------------------------------------------------------------------------------------
 
 
 def test_torch_func_transforms():

@@ -219,6 +219,9 @@ class _Worker:
         return bool(status != HighsStatus.kError)
 
     def _run(self, solver: Any) -> HighsModelStatus:
+        if "time_limit" in self.options:
+            # HiGHS's clock runs on over the solves of one object.
+            solver.setOptionValue("time_limit", solver.getRunTime() + self.options["time_limit"])
         failed = solver.run() == HighsStatus.kError
         status = solver.getModelStatus()
         if failed and status == HighsModelStatus.kNotset:
@@ -255,9 +258,7 @@ class _Worker:
                 out.basic[item] = is_basic
                 job.basic[item] = np.flatnonzero(is_basic)
         if self.options["solver"] != "simplex":
-            out.iterations[item] = max(
-                out.iterations[item], solver.getInfoValue("ipm_iteration_count")[1]
-            )
+            out.iterations[item] = max(out.iterations[item], solver.getInfoValue("ipm_iteration_count")[1])
 
     def _read_ray(self, solver: Any, item: int) -> None:
         """A Farkas ray or an unbounded direction; dual simplex without presolve is sure to leave one."""

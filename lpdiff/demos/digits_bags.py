@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -165,7 +164,7 @@ def train(config: Config, data: Data, seed: int, loss: Loss, hide: bool, name: s
         # What is known of a bag is a multiset: sorting forgets which image had which label.
         labels = labels.sort(dim=1).values
     curve, in_loss, start = [], 0.0, time.perf_counter()
-    bar = tqdm(range(config.epochs), desc=f"{name:<18} seed {seed}", disable=None, leave=False, file=sys.stderr)
+    bar = tqdm(range(config.epochs), desc=f"{name:<18} seed {seed}", disable=None, leave=False)
     for _ in bar:
         total = 0.0
         for step in torch.randperm(count, generator=generator).split(config.bags_a_step):
@@ -207,9 +206,9 @@ def figure(config: Config, runs: dict[str, list[dict[str, Any]]], path: Path) ->
     images, labels, model = runs["matching LP"][0]["example"]
     with torch.no_grad():
         costs = matching_costs(model(images)[None], labels[None])[0]
-        x = lpdiff.solve(assignment(len(labels)), c=costs.flatten(), solver=config.solver).x.reshape(costs.shape)
+        sol = lpdiff.solve(assignment(len(labels)), c=costs.flatten(), solver=config.solver)
     shown = right.imshow(costs.numpy(), cmap="Blues_r", vmin=0)
-    for i, j in x.round().nonzero().tolist():
+    for i, j in sol.x.reshape(costs.shape).round().nonzero().tolist():
         right.plot(j, i, "o", color="#c2410c", markersize=11, markerfacecolor="none", markeredgewidth=2)
     right.set_xticks(range(len(labels)), [str(int(label)) for label in labels])
     right.set_yticks([])
@@ -235,7 +234,8 @@ def report(config: Config, runs: dict[str, list[dict[str, Any]]]) -> dict[str, A
         seconds = sum(r["seconds"] for r in results) / len(results)
         share = sum(r["seconds_in_loss"] for r in results) / sum(r["seconds"] for r in results)
         print(
-            f"{name:<18} {final.mean():>9.1%} {final.min():>8.1%}-{final.max():<8.1%} {seconds:>6.1f} s {share:>11.0%}"
+            f"{name:<18} {final.mean():>9.1%} {final.min():>8.1%}-{final.max():<8.1%} "
+            f"{seconds:>6.1f} s {share:>11.0%}"
         )
         summary[name] = {
             "accuracy": final.tolist(),
@@ -252,7 +252,7 @@ def run(config: Config, output: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     data = load(config.validate)
     program = assignment(config.bag_size)
-    print(f"{len(data.train_x)} images in bags of {config.bag_size}; the labels of a bag are an unordered multiset.")
+    print(f"{len(data.train_x)} images in bags of {config.bag_size}, the labels of a bag unordered.")
     print(f"The loss of a bag is the value of this LP, solved by {config.solver}:\n{program}\n")
     methods: dict[str, tuple[Loss, bool]] = {
         "full supervision": (supervised_loss, False),

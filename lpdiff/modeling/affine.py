@@ -93,9 +93,7 @@ class ParameterSpec:
             if self.support is not None:
                 outside = torch.from_numpy(~self.support)
                 if (torch.where(outside, value, 0.0).abs() > _SLACK).any():
-                    raise ValueError(
-                        self._value_error("declared zero outside its sparsity pattern")
-                    )
+                    raise ValueError(self._value_error("declared zero outside its sparsity pattern"))
             if self.symmetric and ((value - value.mT).abs() > _SLACK).any():
                 raise ValueError(self._value_error("declared symmetric"))
         except RuntimeError:

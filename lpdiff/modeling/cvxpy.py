@@ -92,9 +92,7 @@ class CvxpyProgram(AbstractParametricProgram):
                 f"expected {len(self.parameters)} parameter values, in the order {told}; got "
                 f"{len(parameters)}"
             )
-        flat = [
-            spec.flatten(value) for spec, value in zip(self.parameters, parameters, strict=True)
-        ]
+        flat = [spec.flatten(value) for spec, value in zip(self.parameters, parameters, strict=True)]
         result: dict[str, Any] = {}
         for name in ("c", "A_values"):
             if self._maps[name].parameters:
@@ -108,9 +106,7 @@ class CvxpyProgram(AbstractParametricProgram):
                 result["row_upper"] = torch.where(self._equal, rows, torch.inf)
         sides = [self._maps["lower"], self._maps["upper"]]
         if any(side.parameters for side in sides):
-            result["bounds"] = tuple(
-                (side(flat) if side.parameters else side.constant) for side in sides
-            )
+            result["bounds"] = tuple((side(flat) if side.parameters else side.constant) for side in sides)
         return result
 
     def key(self, thing: Any) -> Hashable:
@@ -180,9 +176,7 @@ class CvxpyProgram(AbstractParametricProgram):
             f"  {kind}: {', '.join(told[:12]) or 'none'}{', ...' if len(told) > 12 else ''}"
             for kind, told in kinds.items()
         ]
-        return "\n".join(
-            ["CvxpyProgram", *lines, f"  {str(self.program).replace(chr(10), chr(10) + '  ')}"]
-        )
+        return "\n".join(["CvxpyProgram", *lines, f"  {str(self.program).replace(chr(10), chr(10) + '  ')}"])
 
 
 def from_cvxpy(problem: Any, parameters: Iterable[Any] | None = None) -> CvxpyProgram:
@@ -270,11 +264,7 @@ def _freeze(cp: Any, problem: Any, listed: list[Any]) -> tuple[Any, dict[int, in
     table = {id(p): cp.Constant(value_of(p)) for p in frozen}
 
     def copy(item: Any) -> Any:
-        return (
-            item.tree_copy(id_objects=table)
-            if any(id(p) in table for p in item.parameters())
-            else item
-        )
+        return item.tree_copy(id_objects=table) if any(id(p) in table for p in item.parameters()) else item
 
     constraints = [copy(constraint) for constraint in problem.constraints]
     copies = {old.id: new.id for old, new in zip(problem.constraints, constraints, strict=True)}

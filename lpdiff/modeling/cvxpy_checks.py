@@ -31,9 +31,7 @@ def import_cvxpy() -> Any:
         cp = importlib.import_module("cvxpy")
     except ImportError as error:
         raise ImportError(f"from_cvxpy needs CVXPY (pip install 'cvxpy>=1.9'): {error}") from error
-    if not hasattr(
-        importlib.import_module("cvxpy.reductions.chain").Chain, "compose_constr_id_map"
-    ):
+    if not hasattr(importlib.import_module("cvxpy.reductions.chain").Chain, "compose_constr_id_map"):
         raise ImportError(f"from_cvxpy needs cvxpy>=1.9, and {cp.__version__} is installed")
     if "HIGHS" not in cp.installed_solvers():
         try:
@@ -85,8 +83,7 @@ def refuse_not_linear(cp: Any, problem: Any, because: str | None = None) -> None
     for variable in problem.variables():
         if variable.attributes["PSD"] or variable.attributes["NSD"]:
             _not_linear(
-                f"variable '{variable.name()}' is semidefinite; a symmetric one (symmetric=True) "
-                f"is not"
+                f"variable '{variable.name()}' is semidefinite; a symmetric one (symmetric=True) is not"
             )
     kinds = ("Equality", "Inequality", "Zero", "NonNeg", "NonPos")
     linear = tuple(getattr(cp.constraints, kind) for kind in kinds)

@@ -138,9 +138,7 @@ class Compiler:
         tensor = sp.coo_array(tensor)
         place = np.searchsorted(rows, tensor.row)
         kept = (
-            (place < len(rows)) & (rows[np.minimum(place, len(rows) - 1)] == tensor.row)
-            if len(rows)
-            else []
+            (place < len(rows)) & (rows[np.minimum(place, len(rows) - 1)] == tensor.row) if len(rows) else []
         )
         matrix = sp.csc_array(
             (scale * tensor.data[kept], (place[kept], tensor.col[kept])),
@@ -156,9 +154,7 @@ class Compiler:
                 size = len(positions[0])
                 ones = np.full(size, 1.0 / len(positions))
                 for position in positions:
-                    spread = sp.csc_array(
-                        (ones, (np.arange(size), position)), shape=(size, parameter.size)
-                    )
+                    spread = sp.csc_array((ones, (np.arange(size), position)), shape=(size, parameter.size))
                     block = block + matrix[:, where] @ spread
             blocks.append(block)
         for parameter in self.fresh.parameters():
@@ -177,9 +173,7 @@ class Compiler:
         CVXPY's own constant part is not used: where some variable has parametric bounds, it forgets
         the numeric bounds of those that are nonneg as well (seen in 1.9.3).
         """
-        k, absent, tighter = (
-            (0, -np.inf, np.maximum) if side == "lower" else (1, np.inf, np.minimum)
-        )
+        k, absent, tighter = (0, -np.inf, np.maximum) if side == "lower" else (1, np.inf, np.minimum)
         numbers, expression = np.full(self.n, absent), np.zeros(self.n, dtype=bool)
         for variable in self.cone.variables:
             start = self.cone.var_id_to_col[variable.id]
@@ -285,16 +279,8 @@ def _spec(cp: Any, parameter: Any) -> ParameterSpec:
     upper = np.zeros(()) if attributes["nonpos"] or attributes["neg"] else None
     if attributes["bounds"] is not None and not attributes["sparsity"]:
         given = [b if not isinstance(b, cp.Expression) else None for b in attributes["bounds"]]
-        lower = (
-            np.asarray(given[0], dtype=np.float64)
-            if lower is None and given[0] is not None
-            else lower
-        )
-        upper = (
-            np.asarray(given[1], dtype=np.float64)
-            if upper is None and given[1] is not None
-            else upper
-        )
+        lower = np.asarray(given[0], dtype=np.float64) if lower is None and given[0] is not None else lower
+        upper = np.asarray(given[1], dtype=np.float64) if upper is None and given[1] is not None else upper
     support = None
     if attributes["diag"]:
         support = np.eye(shape[-1], dtype=bool)

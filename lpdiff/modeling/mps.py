@@ -59,20 +59,14 @@ def read_mps(path: str | os.PathLike[str]) -> LinearProgram:
                 ):
                     shutil.copyfileobj(packed, out)
             except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-                raise ValueError(
-                    f"read_mps: {path.name} is not a whole gzip file: {error}"
-                ) from error
+                raise ValueError(f"read_mps: {path.name} is not a whole gzip file: {error}") from error
         solver, status, log = _read(source, Path(folder) / "log")
-    complaints = [
-        line.split(":", 1) for line in log.splitlines() if line.startswith(("ERROR", "WARNING"))
-    ]
+    complaints = [line.split(":", 1) for line in log.splitlines() if line.startswith(("ERROR", "WARNING"))]
     if status == HighsStatus.kError:  # enum members of the binding are not identical, only equal
         # The last line only names the file; what went before says why, where HiGHS knows.
         why = "; ".join(text.strip() for tag, text in complaints if "Parser error" not in text)
         hint = (
-            ""
-            if why
-            else "HiGHS gives no reason; look for a missing section (ENDATA, End) or a typing error"
+            "" if why else "HiGHS gives no reason; look for a missing section (ENDATA, End) or a typing error"
         )
         raise ValueError(f"read_mps: cannot read {path.name} as {kind[1:].upper()}: {why or hint}")
     ignored = [text.strip() for tag, text in complaints if "inconsistent bounds" not in text]
@@ -116,9 +110,7 @@ def _program(model: Any, filename: str) -> LinearProgram:
             f"remove the quadratic section, or linearise it"
         )
     semi = [
-        j
-        for j, kind in enumerate(kinds)
-        if kind in (HighsVarType.kSemiContinuous, HighsVarType.kSemiInteger)
+        j for j, kind in enumerate(kinds) if kind in (HighsVarType.kSemiContinuous, HighsVarType.kSemiInteger)
     ]
     if semi:
         first = names[semi[0]] if names else f"x[{semi[0]}]"
