@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import lpdiff
+from lpdiff.autograd import AbstractOperation, apply
 from lpdiff.testing import random_lp
 
 FIELDS = ("c", "A_values", "row_lower", "row_upper", "lower", "upper")
@@ -288,6 +289,29 @@ def test_shared_leaves_get_the_sum_over_the_batch():
     torch.testing.assert_close(b.grad, total_b)
 
 
+def test_items_that_share_a_basis_but_not_a_matrix():
+    rng = np.random.default_rng(4)
+    lp = next(smooth_lps(903, 1))[1]
+    values = torch.tensor(lp.A.data) + 1e-3 * torch.from_numpy(rng.normal(size=(3, lp.nnz)))
+    rows = torch.tensor(lp.row_upper)
+
+    def gradients(values):
+        leaf, b = (
+            values.clone().requires_grad_(),
+            rows.expand(*values.shape[:-1], -1).clone().requires_grad_(),
+        )
+        sol = lpdiff.solve(lp, A_values=leaf, row_upper=b)
+        assert len(torch.unique(sol.basis.columns.reshape(-1, lp.n), dim=0)) == 1
+        ((sol.y * sol.y).sum() + (sol.x.detach() * sol.reduced_costs).sum()).backward()
+        return leaf.grad, b.grad
+
+    whole = gradients(values)
+    for i in range(3):
+        for one, all_items in zip(gradients(values[i]), whole, strict=True):
+            assert torch.equal(one, all_items[i])
+    assert not torch.equal(whole[0][0], whole[0][1])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_gradients_come_in_the_dtype_of_the_leaf(dtype):
     lp = lpdiff.LinearProgram(A_eq=np.ones((1, 3)), b_eq=[1.0])
@@ -360,6 +384,20 @@ def test_torch_func_transforms():
     torch.testing.assert_close(reverse, forward)
     both = torch.func.vmap(torch.func.jacrev(vertex, argnums=1), in_dims=(0, None))(costs[0], upper)
     torch.testing.assert_close(both[0][:, finite], reverse)
+
+
+def test_the_node_maps_over_any_dimension():
+    class Scale(AbstractOperation):
+        differentiable = 1
+
+        def forward(self, *arrays):
+            factor, x = arrays
+            return (factor * x,)
+
+    x = torch.arange(24.0, dtype=torch.float64).reshape(4, 3, 2)
+    factor = torch.tensor([[2.0, 3.0]], dtype=torch.float64)
+    mapped = torch.func.vmap(lambda x: apply(Scale(), factor, x)[0], in_dims=1, out_dims=1)
+    torch.testing.assert_close(mapped(x), factor * x)
 
 
 # Dynamo looks at .grad of the tensors that cross its graph break.
