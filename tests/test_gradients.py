@@ -394,10 +394,10 @@ def test_the_node_maps_over_any_dimension():
             factor, x = arrays
             return (factor * x,)
 
-    x = torch.arange(24.0, dtype=torch.float64).reshape(4, 3, 2)
+    x = torch.arange(24.0, dtype=torch.float64).reshape(4, 2, 3)
     factor = torch.tensor([[2.0, 3.0]], dtype=torch.float64)
-    mapped = torch.func.vmap(lambda x: apply(Scale(), factor, x)[0], in_dims=1, out_dims=1)
-    torch.testing.assert_close(mapped(x), factor * x)
+    mapped = torch.func.vmap(lambda x: apply(Scale(), factor, x)[0], in_dims=2)
+    torch.testing.assert_close(mapped(x), factor * x.movedim(2, 0))
 
 
 # Dynamo looks at .grad of the tensors that cross its graph break.
