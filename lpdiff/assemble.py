@@ -67,13 +67,13 @@ def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, A
         for name, tensor in tensors.items()
     }
     offset = work.pop("offset", None)
-    fields = _fields(lp, work)
-    if "c" in fields:
-        fields["c"] = lp.form.to_min(fields["c"])
-    shapes = {name: tuple(t.shape[:-1]) for name, t in fields.items()}
+    shapes = {name: tuple(t.shape[:-1]) for name, t in work.items()}
     if offset is not None:
         shapes["offset"] = tuple(offset.shape)
     batch_shape = _broadcast(shapes)
+    fields = _fields(lp, work)
+    if "c" in fields:
+        fields["c"] = lp.form.to_min(fields["c"])
     defaults = dict(lp.defaults)
     if "c" in defaults:
         defaults["c"] = lp.form.to_min(defaults["c"])

@@ -168,7 +168,8 @@ def make_backend(solver: str | AbstractBackend, options: Mapping[str, Any] | Non
     if unknown:
         raise ValueError(
             f"unknown option {unknown[0]!r} of solver {solver!r}: expected one of "
-            f"{', '.join(cls.option_names())}"
+            f"{', '.join(cls.option_names())} (threads, time_limit and tolerance are no solver's options but "
+            f"settings of their own)"
         )
     try:
         return cls(**options)

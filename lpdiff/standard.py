@@ -71,7 +71,7 @@ class StandardForm:
 
         Applies to c, the objective value, y, d and nothing else. NumPy arrays or torch tensors.
         """
-        return array if self.sign > 0 else -array
+        return array if self.sign > 0 else 0.0 - array  # not -array: no negative zeros
 
     @property
     def rows(self) -> np.ndarray:  # (nnz,)

@@ -714,7 +714,7 @@ MISTAKES = {
     "None inside": ({"bounds": ([0, None, 0, 0], None)}, "lower must be numbers"),
     "batches": (
         {"c": np.ones((2, 4)), "b": np.ones((3, 4))},
-        "the batch dimensions do not broadcast: c (2,), row_lower (3,)",
+        "the batch dimensions do not broadcast: c (2,), b (3,)",
     ),
     "offset batch": ({"c": np.ones((2, 4)), "offset": np.ones(3)}, "do not broadcast: c (2,), offset (3,)"),
     "b twice": (
@@ -898,3 +898,18 @@ def test_plans_are_told_apart_and_shared():
     other = lpdiff.LinearProgram([1.0, 2.0], A_eq=[[1.0, 0.0]], b_eq=[1.0])
     with pytest.raises(ValueError, match="another program"):
         lpdiff.solve(other, plan=one)
+
+
+def test_batches_that_do_not_broadcast_are_named_as_given():
+    lp = transport()
+    with pytest.raises(ValueError, match=r"do not broadcast: b_ub \(2,\), b_eq \(3,\)"):
+        lpdiff.solve(lp, b_ub=torch.ones(2, 3), b_eq=torch.ones(3, 1))
+    with pytest.raises(ValueError, match=r"c \(4,\), b \(5,\)"):
+        lpdiff.solve(lp, c=torch.ones(4, 4), b=torch.ones(5, 4))
+
+
+def test_no_negative_zeros():
+    lp = lpdiff.LinearProgram([1, 2, 3], A_ub=[[1, 1, 1]], b_ub=[4], bounds=(0, 3), sense="max")
+    sol = lpdiff.solve(lp)
+    for tensor in (sol.value, sol.x, sol.y, sol.reduced_costs):
+        assert not bool((torch.signbit(tensor) & (tensor == 0)).any())
