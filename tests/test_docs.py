@@ -63,3 +63,10 @@ def test_architecture_page_names_every_module():
             assert path.stem in table, path.stem
     for path in (ROOT / "lpdiff").glob("*/__init__.py"):
         assert f"{path.parent.name}/*" in table, path.parent.name
+
+
+def test_benchmark_page_is_what_the_recorded_runs_say(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import report
+
+    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == report.page()
