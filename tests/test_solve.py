@@ -913,3 +913,28 @@ def test_no_negative_zeros():
     sol = lpdiff.solve(lp)
     for tensor in (sol.value, sol.x, sol.y, sol.reduced_costs):
         assert not bool((torch.signbit(tensor) & (tensor == 0)).any())
+
+
+@pytest.mark.parametrize("first", ["theirs", "ours"])
+def test_beside_other_users_of_highs_in_this_thread(first):
+    """HiGHS refuses another number of threads than its thread has seen; neither side may notice."""
+    import highspy
+
+    lp = transport()
+
+    def theirs(threads):
+        solver = highspy.Highs()
+        solver.setOptionValue("output_flag", False)
+        solver.setOptionValue("threads", threads)
+        x = solver.addVariable(lb=1, ub=3, obj=2.0)
+        solver.addConstr(x >= 2)
+        assert solver.run() == highspy.HighsStatus.kOk
+        assert solver.getObjectiveValue() == 4.0
+
+    for threads in (2, 3, 1, 2):
+        if first == "theirs":
+            theirs(threads)
+        assert float(lpdiff.solve(lp, threads=1).value) == 8.0
+        if first == "ours":
+            theirs(threads)
+            highspy.Highs.resetGlobalScheduler(True)

@@ -88,6 +88,9 @@ class HiGHS(AbstractBackend):
         # Presolve would move an interior optimum to the boundary.
         job.presolve_free_rows_only = self.method == "ipm" and not self.crossover and self.presolve is None
         run_items(data.size, threads, lambda: _Worker(job))
+        # HiGHS keeps a pool a thread, and refuses to run with another number of threads than the pool has.
+        # Leaving ours behind would break the caller's own use of HiGHS (or CVXPY's) in this thread.
+        highspy._core._Highs.resetGlobalScheduler(True)
         return job.finish()
 
     def _options(self, form: StandardForm, time_limit: float | None) -> dict[str, Any]:
