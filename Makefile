@@ -31,7 +31,7 @@ test: $(DEV) ## Run the tests
 	$(PY) -m pytest -n $(WORKERS) $(ARGS)
 
 long: $(DEV) ## Run the long-running checks
-	$(PY) -m pytest -m long $(ARGS)
+	$(PY) -m pytest -m long -n $(WORKERS) $(ARGS)
 
 demo: $(DEMO) ## Train on bags of digits (needs no developer's tools)
 	$(PY) -m lpdiff.demos.digits_bags $(ARGS)

@@ -128,14 +128,18 @@ class _Job:
         self.form, self.options = form, options
         self.integrality = form.integrality.astype(np.int32)
         size = data.size
-        arrays = (getattr(data, name) for name in FIELDS)
-        self.fields = [np.broadcast_to(array, (size, array.shape[1])) for array in arrays]
+        arrays = [getattr(data, name) for name in FIELDS]
+        self.fields = [(array, True) if len(array) > 1 else (array.ravel(), False) for array in arrays]
         self.out = BatchSolution.empty(form, size)
         self.vertex = options["solver"] == "simplex" or options["run_crossover"] == "on"
         # Without presolve the factors are there, and HiGHS lists the basic variables as an array.
         self.listed = not form.is_mip and options["solver"] == "simplex" and options["presolve"] == "off"
         self.basic = np.zeros((size, form.m), dtype=np.int64)
         self.presolve_free_rows_only = False
+
+    def item(self, item: int) -> list[np.ndarray]:
+        """The fields of one item, in the order of ``FIELDS``; shared ones are not even indexed."""
+        return [array[item] if varies else array for array, varies in self.fields]
 
     def finish(self) -> BatchSolution:
         if self.listed and self.out.basic is not None:
@@ -169,7 +173,7 @@ class _Worker:
             self._solve_without_columns(item)
             return
         if self.job.presolve_free_rows_only:
-            row_lower, row_upper = self.job.fields[2][item], self.job.fields[3][item]
+            _, _, row_lower, row_upper, _, _ = self.job.item(item)
             free = np.isinf(row_lower) & np.isinf(row_upper)
             solver.setOptionValue("presolve", "on" if free.any() else "off")
         if not self._load(solver, item):
@@ -202,7 +206,7 @@ class _Worker:
 
     def _ray_of_empty_row(self, item: int) -> np.ndarray | None:
         """HiGHS sees an infeasible row without entries before simplex, and leaves no ray."""
-        _, values, row_lower, row_upper, _, _ = [field[item] for field in self.job.fields]
+        _, values, row_lower, row_upper, _, _ = self.job.item(item)
         entries = np.bincount(self.form.rows[values != 0], minlength=self.form.m)
         wrong = np.flatnonzero((entries == 0) & ((row_lower > 0) | (row_upper < 0)))
         if len(wrong) == 0:
@@ -213,7 +217,7 @@ class _Worker:
 
     def _load(self, solver: Any, item: int) -> bool:
         form, job = self.form, self.job
-        c, values, row_lower, row_upper, lower, upper = [field[item] for field in job.fields]
+        c, values, row_lower, row_upper, lower, upper = job.item(item)
         status = solver.passModel(
             *self.sizes,
             *(c, lower, upper, row_lower, row_upper, form.indptr, form.indices, values, job.integrality),
