@@ -106,7 +106,7 @@ class Plan:
         if len(todo):
             part = data if len(todo) == size else data.take(todo)
             self._attempt(self.backend, self.state, part, todo, solved)
-            if not self.form.is_mip:
+            if not self.form.is_mip and (status != Status.OPTIMAL).any():
                 self._fall_back(data, solved)
                 self._confirm_unbounded(data, solved)
         failed = status != Status.OPTIMAL
@@ -291,7 +291,7 @@ def _fault(form: StandardForm, size: int, proposal: Any) -> str | None:
         if not isinstance(array, np.ndarray) or array.shape != shape:
             got = f"shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             return f"{name} must be an array of shape {shape}, got {got}"
-    if not np.isin(proposal.status, list(Status)).all():
+    if size and not (min(Status) <= proposal.status.min() and proposal.status.max() <= max(Status)):
         return f"status must hold values of Status, got {np.unique(proposal.status).tolist()}"
     return None
 
