@@ -18,10 +18,13 @@ from hypothesis import strategies as st
 import lpdiff
 from lpdiff import BasisStatus, Capabilities, LinearProgram, SolveError, Status, UnsupportedError
 from lpdiff.backend import AbstractBackend, BatchSolution
+from lpdiff.backends.glop import GLOP
 from lpdiff.backends.highs import HiGHS
 from lpdiff.kkt import certify, prove_infeasible, prove_unbounded
 from lpdiff.standard import Data, StandardForm
 from lpdiff.testing import KINDS, random_lp
+
+needs_glop = pytest.mark.skipif(GLOP.missing() is not None, reason=GLOP.missing() or "")
 
 INF = math.inf
 
@@ -872,12 +875,17 @@ def test_milp_refuses_every_other_derivative(name):
         give(lp, name, value.requires_grad_())
 
 
-def test_milp_refuses_duals_and_other_solvers():
+def test_milp_refuses_duals():
     lp = integer_program(np.random.default_rng(1), "max")
     sol = lpdiff.solve(lp)
     for name in ("y", "reduced_costs"):
         with pytest.raises(UnsupportedError, match=f"sol.{name}: an integer program has no duals"):
             getattr(sol, name)
+
+
+@needs_glop
+def test_milp_on_a_solver_without_integers():
+    lp = integer_program(np.random.default_rng(1), "max")
     with pytest.raises(UnsupportedError, match="'glop' does not take integer variables: use solver='highs'"):
         lpdiff.solve(lp, solver="glop")
 

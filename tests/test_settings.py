@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 import lpdiff
 from lpdiff import Capabilities, LinearProgram, current_settings, options
 from lpdiff.backend import AbstractBackend, BackendError
+from lpdiff.backends.glop import GLOP
 from lpdiff.backends.highs import HiGHS
 from lpdiff.settings import Settings, reload
 
@@ -493,6 +494,7 @@ def test_gradient_rules_follow_the_settings(monkeypatch):
         layer(c=torch.ones(2, requires_grad=True)).x.sum().backward()
 
 
+@pytest.mark.skipif(GLOP.missing() is not None, reason=GLOP.missing() or "")
 def test_swapping_solvers_by_configuration(monkeypatch, tmp_path):
     assert lpdiff.solve(PROGRAM).solver == "highs"
     with options(solver="glop"):
