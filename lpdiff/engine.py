@@ -21,6 +21,9 @@ __all__ = ["Plan", "Solved"]
 # Numbers a chunk of a batch may hold: bounds the memory of the certificate's temporaries.
 _CHUNK = 2**23
 
+# Bounds that cross by less than this (relative) are meant to be equal.
+_ROUNDING = 1e-9
+
 
 @dataclass(eq=False)
 class Solved:
@@ -154,7 +157,7 @@ class Plan:
                     np.zeros(0),
                     True,
                     f"{what}{label(k)} has lower bound {lower[item, k]:g} above upper bound "
-                    f"{upper[item, k]:g}",
+                    f"{upper[item, k]:g} (by {lower[item, k] - upper[item, k]:.3g})",
                 )
 
     def _attempt(
@@ -309,13 +312,26 @@ def _without_variables(form: StandardForm, data: Data, tolerance: float) -> Batc
 
 
 def _normalised(data: Data) -> Data:
-    """Bounds beyond 1e20 are infinite, for every backend alike."""
+    """Bounds beyond 1e20 are infinite, and bounds that cross by rounding are equal, for every backend alike.
+
+    Two sides of an equality that were computed apart may differ in their last digits; solvers would allow
+    a violation a hundred times as large.
+    """
     fields = {name: getattr(data, name) for name in FIELDS}
     for name in ("row_lower", "row_upper", "lower", "upper"):
         array = fields[name]
         big = np.abs(array) >= INFINITY
         if big.any():
             fields[name] = np.where(big, np.copysign(np.inf, array), array)
+    for below, above in (("row_lower", "row_upper"), ("lower", "upper")):
+        lower, upper = fields[below], fields[above]
+        crossed = lower > upper
+        if crossed.any():
+            with np.errstate(invalid="ignore"):
+                rounding = crossed & (lower - upper <= _ROUNDING * (1 + np.abs(lower)))
+                middle = upper + 0.5 * (lower - upper)
+            fields[below] = np.where(rounding, middle, lower)
+            fields[above] = np.where(rounding, middle, upper)
     return Data(**fields)
 
 

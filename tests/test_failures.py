@@ -919,3 +919,29 @@ def test_time_limits_are_an_item_s_own():
     sol = lpdiff.solve(lp, c=costs, time_limit=0.02, threads=1)
     # Longer in all than the limit of one: what a limit on the sum would have cut short.
     assert bool(sol.ok.all())
+
+
+@pytest.mark.parametrize("where", ["rows", "bounds"])
+def test_bounds_that_cross_by_rounding_are_equal(where):
+    lp = LinearProgram([1.0, 1.0], A=[[1.0, 1.0]], row_lower=[1], row_upper=[2], bounds=(0, 9))
+    lower = torch.tensor([0.1 + 0.2], dtype=torch.float64, requires_grad=True)
+    upper = torch.tensor([0.3], dtype=torch.float64, requires_grad=True)
+    assert lower > upper
+
+    def solve(lower, upper):
+        if where == "rows":
+            return lpdiff.solve(lp, row_lower=lower, row_upper=upper, throw=False)
+        zero = torch.zeros(1, dtype=torch.float64)
+        return lpdiff.solve(
+            lp, bounds=(torch.cat([lower, zero]), torch.cat([upper, zero])), row_lower=[0.0], throw=False
+        )
+
+    sol = solve(lower, upper)
+    assert sol.ok
+    assert float(sol.value.detach()) == pytest.approx(0.3)
+    sol.value.backward()
+    # One number in two leaves: what they get adds up to its price.
+    assert float(lower.grad + upper.grad) == pytest.approx(1.0)
+    far = solve(lower.detach() + 1e-6, upper.detach())
+    assert far.status == Status.INFEASIBLE
+    assert "(by 1e-06)" in next(iter(far.certificates.values())).text
