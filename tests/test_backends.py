@@ -156,6 +156,11 @@ def test_option_errors_say_what_was_expected(solver: str, options: dict[str, Any
         make_backend(solver, options)
 
 
+def test_options_that_do_not_go_together() -> None:
+    with pytest.raises(ValueError, match=r"options of solver 'highs'.*presolve=False.*'ipm'"):
+        make_backend("highs", {"method": "ipm", "presolve": False})
+
+
 def test_an_instance_takes_no_further_options() -> None:
     with pytest.raises(ValueError, match=r"already a configured HiGHS.*'method'"):
         make_backend(HiGHS(), {"method": "ipm"})

@@ -45,8 +45,9 @@ class HiGHS(AbstractBackend):
             always for ``"ipm"``, which errs and may hang on free rows without it (HiGHS 1.14);
             ``"ipm"`` without crossover does without it where there is no free row.
         crossover: False with ``"ipm"`` leaves the interior optimum: a point of the relative interior
-            of the optimal face where the optimum is not unique, accurate to the tolerances only, and
-            without a basis, so that only ``value`` can be differentiated.
+            of the optimal face where the optimum is not unique (presolve may move it to the boundary),
+            accurate to the tolerances only, and without a basis, so that only ``value`` can be
+            differentiated.
         primal_tolerance, dual_tolerance: Feasibility tolerances, 1e-10 to 1e-1.
         iteration_limit: Simplex or interior-point iterations an item, None for no limit.
         mip_rel_gap, mip_abs_gap: Where to stop integer programs. The default proves optimality.
@@ -64,14 +65,14 @@ class HiGHS(AbstractBackend):
     mip_abs_gap: Annotated[float, Field(ge=0)] = 1e-9
     random_seed: Annotated[int, Field(ge=0, le=2**31 - 2)] = 0
 
+    name: ClassVar[str] = "highs"
+    capabilities: ClassVar[Capabilities] = Capabilities(integers=True, rays=True, interior=True)
+
     @model_validator(mode="after")
     def _check(self) -> HiGHS:
         if self.method == "ipm" and self.presolve is False:
             raise ValueError("presolve=False does not go with method='ipm': leave presolve out")
         return self
-
-    name: ClassVar[str] = "highs"
-    capabilities: ClassVar[Capabilities] = Capabilities(integers=True, rays=True, interior=True)
 
     def prepare(self, form: StandardForm) -> StandardForm:
         return form
@@ -84,9 +85,9 @@ class HiGHS(AbstractBackend):
         threads: int = 1,
         time_limit: float | None = None,
     ) -> BatchSolution:
-        job = _Job(state, data, self._options(state, time_limit))
         # Presolve would move an interior optimum to the boundary.
-        job.presolve_free_rows_only = self.method == "ipm" and not self.crossover and self.presolve is None
+        free_rows_only = self.method == "ipm" and not self.crossover and self.presolve is None
+        job = _Job(state, data, self._options(state, time_limit), presolve_free_rows_only=free_rows_only)
         run_items(data.size, threads, lambda: _Worker(job))
         # HiGHS keeps a pool a thread, and refuses to run with another number of threads than the pool has.
         # Leaving ours behind would break the caller's own use of HiGHS (or CVXPY's) in this thread.
@@ -124,8 +125,16 @@ class HiGHS(AbstractBackend):
 class _Job:
     """A batch being solved: what all threads read, and the rows that each item writes."""
 
-    def __init__(self, form: StandardForm, data: Data, options: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        form: StandardForm,
+        data: Data,
+        options: dict[str, Any],
+        *,
+        presolve_free_rows_only: bool,
+    ) -> None:
         self.form, self.options = form, options
+        self.presolve_free_rows_only = presolve_free_rows_only
         self.integrality = form.integrality.astype(np.int32)
         size = data.size
         arrays = [getattr(data, name) for name in FIELDS]
@@ -135,7 +144,6 @@ class _Job:
         # Without presolve the factors are there, and HiGHS lists the basic variables as an array.
         self.listed = not form.is_mip and options["solver"] == "simplex" and options["presolve"] == "off"
         self.basic = np.zeros((size, form.m), dtype=np.int64)
-        self.presolve_free_rows_only = False
 
     def item(self, item: int) -> list[np.ndarray]:
         """The fields of one item, in the order of ``FIELDS``; shared ones are not even indexed."""
