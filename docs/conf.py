@@ -12,6 +12,7 @@ import lpdiff
 
 project = "lpdiff"
 author = "The lpdiff developers"
+copyright = author
 release = version = lpdiff.__version__
 
 extensions = [
