@@ -29,8 +29,9 @@ _STATUS = {
 }
 
 # Below this many rows and columns presolve costs more than it saves: on alignment, assignment and transport
-# LPs of 400 to 22,000 variables simplex without it was 2.5 to 5 times faster; on packing and covering LPs of
-# 3,000 to 6,000 variables neither mattered; on dense-ish random LPs either may win by that much.
+# LPs of 300 to 22,000 variables simplex without it was 2.5 to 5 times faster; on packing and covering LPs of
+# 3,000 to 6,000 variables it made no difference; of two random sparse LPs it was slower on one (1,500
+# variables, 2.8 times) and faster on the other.
 _SMALL = 20_000
 
 _COLWISE, _MINIMIZE = 1, 1
