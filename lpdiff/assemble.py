@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,6 @@ class Inputs:
     """The node's inputs: float64, CPU, (1|B, k), None where the declared numbers stand."""
 
     tensors: list[torch.Tensor | None]  # in the order of FIELDS
-    defaults: dict[str, np.ndarray]
     offset: torch.Tensor | None  # (*batch,), the user's dtype and device
     batch_shape: tuple[int, ...]
     dtype: torch.dtype
@@ -52,8 +52,8 @@ def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, A
     Raises:
         ValueError: a shape that does not fit (got, expected, remedy), contradictory arguments.
     """
-    if lp.c is None and "c" not in given:
-        raise ValueError("this program was declared without costs: pass c=... to solve")
+    if "c" not in given:
+        lp.need_costs()
     bounds = given.get("bounds")
     _refuse_pairs(lp, bounds)
     given = {key: value for key, value in given.items() if key != "bounds"} | _bounds_pair(bounds)
@@ -74,12 +74,8 @@ def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, A
     fields = _fields(lp, work)
     if "c" in fields:
         fields["c"] = lp.form.to_min(fields["c"])
-    defaults = dict(lp.defaults)
-    if "c" in defaults:
-        defaults["c"] = lp.form.to_min(defaults["c"])
     result = Inputs(
         tensors=[_flat(fields[name], batch_shape) if name in fields else None for name in FIELDS],
-        defaults=defaults,
         offset=None,
         batch_shape=batch_shape,
         dtype=dtype,
@@ -89,7 +85,7 @@ def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, A
         # Everything is shared, yet a batch was asked for (an offset's): let the costs carry it.
         costs = result.tensors[0]
         if costs is None:
-            costs = torch.from_numpy(defaults["c"].copy())
+            costs = torch.from_numpy(lp.form.declared.c.copy())
         result.tensors[0] = costs.expand(_count(batch_shape), -1)
     if offset is not None:
         result.offset = result.like_user(offset)
@@ -97,7 +93,7 @@ def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, A
 
 
 def _count(shape: tuple[int, ...]) -> int:
-    return int(np.prod(shape, dtype=np.int64))
+    return math.prod(shape)
 
 
 def _bounds_pair(bounds: Any) -> dict[str, Any]:
@@ -272,6 +268,9 @@ def _sides(
 
 
 def _broadcast(shapes: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
+    distinct = set(shapes.values())
+    if len(distinct) == 1:
+        return distinct.pop()
     try:
         return tuple(torch.broadcast_shapes(*shapes.values())) if shapes else ()
     except RuntimeError:

@@ -10,6 +10,7 @@ B, or 1 where the items share it.
 
 from __future__ import annotations
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -83,6 +84,8 @@ class NumpyNode(torch.autograd.Function):
     def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> tuple[Any, ...]:
         saved = ctx.saved_tensors
         inputs, outputs = saved[: ctx.inputs], saved[ctx.inputs :]
+        if not ctx.operation.differentiable:
+            return (None,) * len(outputs)
         pushed = ctx.operation.jvp(inputs, outputs, tangents)
         return (*pushed, *[None] * (len(outputs) - len(pushed)))
 
@@ -111,6 +114,10 @@ class NumpyNode(torch.autograd.Function):
             tuple(out.reshape(size, batch, *out.shape[1:]) for out in outputs),
             (0,) * len(outputs),
         )
+
+
+# torch asks for the signature at every call; kept, it costs nothing.
+NumpyNode.forward.__signature__ = inspect.signature(NumpyNode.forward)  # type: ignore[attr-defined]
 
 
 def apply(operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:

@@ -27,6 +27,7 @@ __all__ = [
     "BackendError",
     "BatchSolution",
     "Capabilities",
+    "Certified",
     "available_backends",
     "backend_class",
     "make_backend",
@@ -48,6 +49,21 @@ class Capabilities:
     integers: bool = False
     rays: bool = False
     interior: bool = False  # may return optimal points that are not vertices
+    certifies: bool = False  # runs a compiled certificate of lpdiff's own on what it proposes
+
+
+@dataclass(eq=False)
+class Certified:
+    """What a compiled certificate found, on the original data: (B,) each."""
+
+    value: np.ndarray  # c'x
+    gap: np.ndarray  # c'x - D(y)
+    primal_residual: np.ndarray
+    dual_residual: np.ndarray
+
+    @classmethod
+    def empty(cls, size: int) -> Certified:
+        return cls(*(np.full(size, np.nan) for _ in range(4)))
 
 
 @dataclass(eq=False)
@@ -67,6 +83,7 @@ class BatchSolution:
     bound: np.ndarray | None = None  # (B,) proved lower bound on the value, integer programs only
     rays: dict[int, np.ndarray] = field(default_factory=dict)  # Farkas ray (m,) or direction (n,)
     messages: dict[int, str] = field(default_factory=dict)  # the backend's words on a failed item
+    certificate: Certified | None = None  # of a backend that ``certifies``: OPTIMAL means certified
 
     @classmethod
     def empty(cls, form: StandardForm, size: int, *, basis: bool = True) -> BatchSolution:
@@ -104,6 +121,13 @@ class AbstractBackend(ABC):
         self, state: Any, data: Data, *, threads: int = 1, time_limit: float | None = None
     ) -> BatchSolution:
         """Solve all items. ``time_limit`` is in seconds an item. Never raises for one item's sake."""
+
+    def basis(self, state: Any, data: Data, x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+        """Bases of optima that this backend returned without, on demand: (B, n + m) bool as ``basic``.
+
+        Rows of items for which there is none stay empty; None where the backend never has any.
+        """
+        return None
 
     @classmethod
     def missing(cls) -> str | None:

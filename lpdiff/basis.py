@@ -3,7 +3,7 @@
 With P basic columns, N nonbasic columns, Q nonbasic rows (|P| = |Q|) and K = A[Q, P],
 
     x_P = K^-1 (r_Q - A_QN x_N),     x_N and r_Q at their active bounds,
-    y_Q = K^-T c_P,     y = 0 on basic rows,     d = c - A'y,
+    y_Q = K^-T c_P,     y = 0 on basic rows,
 
 as long as the basis stays optimal. Hence  dx_P = K^-1 (dr_Q - (dA x)_Q - A_QN dx_N)  and
 dy_Q = K^-T (dc_P - (dA'y)_P). Exact at nondegenerate vertices (primal for x, dual for y); at a
@@ -28,7 +28,7 @@ __all__ = ["Tangents", "VertexPoint", "vertex_jvp", "vertex_vjp"]
 
 @dataclass(frozen=True, eq=False)
 class VertexPoint:
-    """Certified vertices of a batch; what the derivative is taken at. In the sense of min."""
+    """Certified vertices of a batch and their bases; what the derivative is taken at. In the sense of min."""
 
     form: StandardForm
     values: np.ndarray  # (1|B, nnz)
@@ -52,23 +52,19 @@ class Tangents:
     upper: np.ndarray
 
 
-def vertex_vjp(
-    at: VertexPoint, gx: np.ndarray, gy: np.ndarray, gd: np.ndarray, *, want_values: bool
-) -> Tangents:
-    """Pull cotangents of (x, y, d) back to the data. c gets what comes through y and d; dx/dc = 0.
+def vertex_vjp(at: VertexPoint, gx: np.ndarray, gy: np.ndarray, *, want_values: bool) -> Tangents:
+    """Pull cotangents of (x, y) back to the data. c gets what comes through y; dx/dc = 0.
 
     Args:
-        gx, gy, gd: (B, n), (B, m), (B, n).
+        gx, gy: (B, n), (B, m).
         want_values: Whether the cotangent of A's entries, (B, nnz), is wanted.
 
     Raises:
         UnsupportedError: an item with a nonzero cotangent has no basis.
     """
     form = at.form
-    gx, gy, gd = (np.where(at.ok[:, None], g, 0.0) for g in (gx, gy, gd))
+    gx, gy = (np.where(at.ok[:, None], g, 0.0) for g in (gx, gy))
     x, y = (np.where(at.ok[:, None], a, 0.0) for a in (at.x, at.y))
-    # d = c - A'y
-    gy = gy - form.times(at.values, gd)
     w, v = np.zeros_like(y), np.zeros_like(x)
 
     def pull(items: np.ndarray, factor: _Factor) -> None:
@@ -81,9 +77,9 @@ def vertex_vjp(
     values = None
     if want_values:
         rows, cols = form.rows, form.cols
-        values = -(y[:, rows] * (gd + v)[:, cols] + w[:, rows] * x[:, cols])
+        values = -(y[:, rows] * v[:, cols] + w[:, rows] * x[:, cols])
     return Tangents(
-        c=gd + v,
+        c=v,
         values=values,
         row_lower=np.where(at.row_status == BasisStatus.LOWER, w, 0.0),
         row_upper=np.where(at.row_status == BasisStatus.UPPER, w, 0.0),
@@ -92,8 +88,8 @@ def vertex_vjp(
     )
 
 
-def vertex_jvp(at: VertexPoint, tangents: Tangents) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Push tangents of the data forward to (dx, dy, dd): (B, n), (B, m), (B, n).
+def vertex_jvp(at: VertexPoint, tangents: Tangents) -> tuple[np.ndarray, np.ndarray]:
+    """Push tangents of the data forward to (dx, dy): (B, n), (B, m).
 
     Raises:
         UnsupportedError: an item has no basis.
@@ -114,9 +110,8 @@ def vertex_jvp(at: VertexPoint, tangents: Tangents) -> tuple[np.ndarray, np.ndar
         dy[np.ix_(items, factor.rows)] = factor.solve_transposed(dc[np.ix_(items, factor.columns)])
 
     _each_basis(at, push, dr, dc)
-    dd = np.where(at.column_status == BasisStatus.BASIC, 0.0, dc - form.transposed_times(at.values, dy))
     dead = ~at.ok[:, None]
-    return np.where(dead, 0.0, dx), np.where(dead, 0.0, dy), np.where(dead, 0.0, dd)
+    return np.where(dead, 0.0, dx), np.where(dead, 0.0, dy)
 
 
 def _active(status: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:

@@ -1,48 +1,68 @@
-"""Plan and solve a batch: validate, propose (backend), certify, fall back, certify again."""
+"""Plan and solve a batch: propose (specialised, then general), certify, fall back, certify again."""
 
 from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from .backend import AbstractBackend, BackendError, BatchSolution, make_backend
-from .kkt import Optimality, certify, certify_integers, prove_infeasible, prove_unbounded
-from .reading import INFINITY
+from .kkt import Judged, Standing, certify, certify_integers, prove_infeasible, prove_unbounded, stand
 from .scaling import Units
-from .standard import FIELDS, Data, StandardForm
+from .screen import fault, normalised, screen, without_variables
+from .standard import Data, StandardForm
 from .status import Certificate, Status, UnsupportedError
 
-__all__ = ["Plan", "Solved"]
+__all__ = ["Plan", "Route", "Solved"]
 
 # Numbers a chunk of a batch may hold: bounds the memory of the certificate's temporaries.
 _CHUNK = 2**23
 
-# Bounds that cross by less than this (relative) are meant to be equal.
-_ROUNDING = 1e-9
-
 
 @dataclass(eq=False)
 class Solved:
-    """A batch, solved and certified, in the sense of min. Failed items hold NaN, or an infinite value."""
+    """A batch, solved and certified, in the sense of min. Failed items hold NaN, or an infinite value.
 
-    judged: Optimality
+    ``basic`` is as in ``BatchSolution``; rows of items whose basis is found on demand are empty, and where
+    that is so for all items the array is (B, 0). ``solvers`` tells who solved an item: a place in
+    ``Plan.solvers``.
+    """
+
+    judged: Judged
     status: np.ndarray  # (B,) int8 of Status
     iterations: np.ndarray  # (B,) int64
+    basic: np.ndarray  # (B, n + m) bool, or (B, 0)
+    solvers: np.ndarray  # (B,) int8
+    fallbacks: np.ndarray  # (B,) bool: a proposal was refused
     certificates: dict[int, Certificate] = field(default_factory=dict)
     messages: dict[int, str] = field(default_factory=dict)
-    fallbacks: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))  # (B,)
+
+    @property
+    def all_ok(self) -> bool:
+        return not self.status.any()  # OPTIMAL is 0
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """A specialised backend that is asked first, with what it prepared."""
+
+    backend: AbstractBackend
+    state: Any
 
 
 class Plan:
-    """How a program will be solved: a backend, its prepared state, and the limits.
+    """How a program will be solved: specialised backends in turn, then a general one, and the limits.
 
     Args:
         form: The compiled program.
-        backend: A configured backend.
+        backend: The configured general backend.
+        routes: Backends that certify their own proposals, with their states; each is asked for the items
+            that those before it declined.
+        why: What led to the choice, a line each, for ``print``.
         threads: Threads over the batch.
         time_limit: Seconds an item, or None.
         tolerance: Of the certificate, relative.
@@ -56,6 +76,8 @@ class Plan:
         form: StandardForm,
         backend: AbstractBackend,
         *,
+        routes: Sequence[Route] = (),
+        why: Sequence[str] = (),
         threads: int,
         time_limit: float | None,
         tolerance: float,
@@ -67,44 +89,140 @@ class Plan:
             )
         self.form = form
         self.backend = backend
+        self.routes = tuple(routes)
+        self.why = tuple(why)
         self.threads = threads
         self.time_limit = time_limit
         self.tolerance = tolerance
         self.state = backend.prepare(form)
 
+    @property
+    def solvers(self) -> tuple[str, ...]:
+        """Names of the backends in the order they are asked; the last may be HiGHS as the fallback."""
+        return (*(route.backend.name for route in self.routes), self.backend.name, "highs")
+
+    @property
+    def solver(self) -> str:
+        """Name of the backend that is asked first."""
+        return self.solvers[0]
+
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "state"}
+        routes = [route.backend for route in self.routes]
+        return {**{k: v for k, v in self.__dict__.items() if k != "state"}, "routes": routes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.routes = tuple(Route(backend, backend.prepare(self.form)) for backend in state["routes"])
         self.state = self.backend.prepare(self.form)
 
     def __repr__(self) -> str:
         limit = "no time limit" if self.time_limit is None else f"{self.time_limit:g} s an item"
-        return (
-            f"Plan: {self.backend!r}, {self.threads} thread(s), {limit}, "
-            f"certificate tolerance {self.tolerance:g}"
-        )
+        asked = ", then ".join(repr(backend) for backend in (*(r.backend for r in self.routes), self.backend))
+        head = f"Plan: {asked}, {self.threads} thread(s), {limit}, certificate tolerance {self.tolerance:g}"
+        return "\n  ".join([head, *self.why])
 
     def solve(self, data: Data) -> Solved:
         """Solve a batch. Raises for no item's sake: statuses tell."""
+        solved, rest = self._specialised(data)
+        if solved is None:
+            return self._solve_in_chunks(data)
+        if len(rest):
+            refused = solved.fallbacks[rest]
+            general = self._solve_in_chunks(data.take(rest) if len(rest) < data.size else data)
+            general.fallbacks |= refused
+            _write(solved, general, rest)
+        return solved
+
+    def stand(self, data: Data, x: np.ndarray, y: np.ndarray, ok: np.ndarray, basic: np.ndarray) -> Standing:
+        """Bases of solutions that ``solve`` returned, and what they prove; those not found then are found now.
+
+        Args:
+            x, y, ok, basic: As in ``Solved``; ``ok`` is (B,) bool, and the other items are not looked at.
+        """
+        x, y = (np.where(ok[:, None], array, 0.0) for array in (x, y))
+        form = self.form
+        if basic.shape[1] == 0 and form.n + form.m:
+            basic = np.zeros((len(x), form.n + form.m), dtype=bool)
+        lacking = ok & ~basic.any(axis=1)
+        data = normalised(data)
+        for route in self.routes:
+            items = np.flatnonzero(lacking)
+            if len(items) == 0:
+                break
+            found = route.backend.basis(route.state, data.take(items), x[items], y[items])
+            if found is not None:
+                basic = basic.copy()
+                basic[items] = found
+                lacking[items] = ~found.any(axis=1)
+        units = Units.of(form, data)
+        return stand(form, units.enlarge(data), *units.enlarge_solution(x, y), basic, self.tolerance)
+
+    # -- specialised backends ------------------------------------------------------------------------
+
+    def _specialised(self, data: Data) -> tuple[Solved | None, np.ndarray]:
+        """What the routes solve, certified, and the items that are left."""
+        solved: Solved | None = None
+        rest = np.arange(data.size)
+        for place, route in enumerate(self.routes):
+            part = data if len(rest) == data.size else data.take(rest)
+            proposal = self._propose(route.backend, route.state, part)
+            if proposal.certificate is None:  # it broke
+                continue
+            found = self._accepted(proposal, place)
+            if solved is None:
+                solved = found
+            else:
+                found.fallbacks |= solved.fallbacks[rest]
+                _write(solved, found, rest)
+            # What is said to have no optimum goes to the general solver at once, which gives the proof.
+            rest = rest[(found.status == Status.ERROR) | (found.status == Status.INACCURATE)]
+            if len(rest) == 0:
+                break
+        if solved is None or solved.all_ok:
+            return solved, rest[:0]
+        return solved, np.flatnonzero(solved.status != Status.OPTIMAL)
+
+    def _accepted(self, proposal: BatchSolution, place: int) -> Solved:
+        size, certificate, status = len(proposal.x), proposal.certificate, proposal.status
+        assert certificate is not None and proposal.y is not None
+        judged = Judged(
+            value=certificate.value,
+            x=proposal.x,
+            y=proposal.y,
+            ok=status == Status.OPTIMAL,
+            gap=certificate.gap,
+            primal_residual=certificate.primal_residual,
+            dual_residual=certificate.dual_residual,
+        )
+        return Solved(
+            judged=judged,
+            status=status,
+            iterations=proposal.iterations,
+            basic=np.zeros((size, 0), dtype=bool) if proposal.basic is None else proposal.basic,
+            solvers=np.full(size, place, dtype=np.int8),
+            fallbacks=status == Status.INACCURATE,
+        )
+
+    # -- the general backend -------------------------------------------------------------------------
+
+    def _solve_in_chunks(self, data: Data) -> Solved:
         per_item = self.form.n + self.form.m + self.form.nnz + 1
         chunk = max(1, _CHUNK // per_item)
         size = data.size
         if size <= chunk:
-            return self._solve_chunk(data)
+            return self._solve_generally(data)
         parts = [
-            (start, self._solve_chunk(data.take(slice(start, start + chunk))))
+            (start, self._solve_generally(data.take(slice(start, start + chunk))))
             for start in range(0, size, chunk)
         ]
         return _concatenate(parts)
 
-    def _solve_chunk(self, data: Data) -> Solved:
-        data = _normalised(data)
+    def _solve_generally(self, data: Data) -> Solved:
+        data = normalised(data)
         size = data.size
-        solved = _unsolved(self.form, size)
+        solved = _unsolved(self.form, size, len(self.routes))
         status = solved.status
-        self._screen(data, solved)
+        screen(self.form, data, status, solved.certificates, solved.messages)
         todo = np.flatnonzero(status == Status.ERROR)
         if len(todo):
             part = data if len(todo) == size else data.take(todo)
@@ -114,51 +232,9 @@ class Plan:
                 self._confirm_unbounded(data, solved)
         failed = status != Status.OPTIMAL
         if failed.any():
-            _blank(solved.judged, failed, status)
+            _blank(solved, failed, status)
         solved.messages = {item: text for item, text in solved.messages.items() if failed[item]}
         return solved
-
-    def _screen(self, data: Data, solved: Solved) -> None:
-        """Take out items whose numbers are not an LP's, or whose bounds cross."""
-        form, status = self.form, solved.status
-        for name, bad, label in (
-            ("c", ~np.isfinite(data.c), form.name_of_variable),
-            ("A_values", ~np.isfinite(data.values), None),
-            ("row_lower", np.isnan(data.row_lower) | np.isposinf(data.row_lower), form.name_of_row),
-            ("row_upper", np.isnan(data.row_upper) | np.isneginf(data.row_upper), form.name_of_row),
-            ("lower bound", np.isnan(data.lower) | np.isposinf(data.lower), form.name_of_variable),
-            ("upper bound", np.isnan(data.upper) | np.isneginf(data.upper), form.name_of_variable),
-        ):
-            if not bad.any():
-                continue
-            for item in np.flatnonzero(np.broadcast_to(bad.any(axis=1), len(status))):
-                k = int(np.flatnonzero(bad[item if len(bad) > 1 else 0])[0])
-                if label is None:
-                    row, column = form.name_of_row(form.rows[k]), form.name_of_variable(form.cols[k])
-                    where = f"entry {k} ({row}, variable {column})"
-                else:
-                    where = label(k)
-                status[item] = Status.INVALID
-                solved.messages.setdefault(int(item), f"{name} of {where} is NaN or infinite")
-        for lower, upper, label, what in (
-            (data.lower, data.upper, form.name_of_variable, "variable "),
-            (data.row_lower, data.row_upper, form.name_of_row, ""),
-        ):
-            crossed = lower > upper
-            if not crossed.any():
-                continue
-            crossed = np.broadcast_to(crossed, (len(status), crossed.shape[1]))
-            lower, upper = (np.broadcast_to(a, crossed.shape) for a in (lower, upper))
-            for item in np.flatnonzero(crossed.any(axis=1) & (status == Status.ERROR)):
-                k = int(np.flatnonzero(crossed[item])[0])
-                status[item] = Status.INFEASIBLE
-                solved.certificates[int(item)] = Certificate(
-                    "crossed",
-                    np.zeros(0),
-                    True,
-                    f"{what}{label(k)} has lower bound {lower[item, k]:g} above upper bound "
-                    f"{upper[item, k]:g} (by {lower[item, k] - upper[item, k]:.3g})",
-                )
 
     def _attempt(
         self, backend: AbstractBackend, state: Any, data: Data, items: np.ndarray, solved: Solved
@@ -180,7 +256,9 @@ class Plan:
         if len(items) == len(solved.status):
             solved.judged = judged
         else:
-            _write(solved.judged, judged, items)
+            _write_arrays(solved.judged, judged, items)
+        if proposal.basic is not None:
+            solved.basic[items] = proposal.basic
         solved.status[items] = status
         solved.iterations[items] += proposal.iterations
         for local, message in proposal.messages.items():
@@ -192,25 +270,25 @@ class Plan:
 
     def _propose(self, backend: AbstractBackend, state: Any, data: Data) -> BatchSolution:
         """What the backend says; where it breaks, an error for all items, which the fallback repairs."""
-        if self.form.n == 0:
-            return _without_variables(self.form, data, self.tolerance)
+        if self.form.n == 0 and not backend.capabilities.certifies:
+            return without_variables(self.form, data, self.tolerance)
         try:
             proposal = backend.solve(state, data, threads=self.threads, time_limit=self.time_limit)
-            fault = _fault(self.form, data.size, proposal)
+            wrong = fault(self.form, data.size, proposal)
         except (BackendError, UnsupportedError):
             raise
         except Exception as error:
-            fault = f"{type(error).__name__}: {error}"
-        if fault is None:
+            wrong = f"{type(error).__name__}: {error}"
+        if wrong is None:
             return proposal
-        text = f"solver {backend.name!r} broke: {fault}"
+        text = f"solver {backend.name!r} broke: {wrong}"
         if not self.form.is_mip:
             warnings.warn(f"{text}; HiGHS is asked instead", RuntimeWarning, stacklevel=2)
         broken = BatchSolution.empty(self.form, data.size)
         broken.messages = dict.fromkeys(range(data.size), text)
         return broken
 
-    def _judge(self, data: Data, proposal: BatchSolution) -> Optimality:
+    def _judge(self, data: Data, proposal: BatchSolution) -> Judged:
         form, optimal = self.form, proposal.status == Status.OPTIMAL
         # What a backend leaves in the rows of failed items is never read.
         x = np.where(optimal[:, None], proposal.x, 0.0)
@@ -236,6 +314,7 @@ class Plan:
             for item in before:
                 solved.certificates.pop(item, None)
             solved.fallbacks[items] = True
+            solved.solvers[items] = len(self.routes) + 1
             self._attempt(strict, strict.prepare(self.form), data.take(items), items, solved)
             for item, (claimed, claim) in before.items():
                 # A claim that nobody proved stands against an error, not against a proof.
@@ -250,7 +329,7 @@ class Plan:
             return
         part = data.take(items)
         part = dataclasses.replace(part, c=np.zeros_like(part.c))
-        asked = _unsolved(self.form, len(items))
+        asked = _unsolved(self.form, len(items), 0)
         strict = _strict("dual")
         self._attempt(strict, strict.prepare(self.form), part, np.arange(len(items)), asked)
         for local, item in enumerate(items.tolist()):
@@ -265,120 +344,62 @@ def _strict(method: str) -> AbstractBackend:
     return make_backend("highs", {"method": method, "presolve": False} | tolerances)
 
 
-def _unsolved(form: StandardForm, size: int) -> Solved:
+def _unsolved(form: StandardForm, size: int, solver: int) -> Solved:
+    numbers = {key: np.zeros(size) for key in ("value", "gap", "primal_residual", "dual_residual")}
     return Solved(
-        judged=_nothing(form, size),
+        judged=Judged(
+            x=np.zeros((size, form.n)), y=np.zeros((size, form.m)), ok=np.zeros(size, dtype=bool), **numbers
+        ),
         status=np.full(size, Status.ERROR, dtype=np.int8),
         iterations=np.zeros(size, dtype=np.int64),
+        basic=np.zeros((size, form.n + form.m), dtype=bool),
+        solvers=np.full(size, solver, dtype=np.int8),
         fallbacks=np.zeros(size, dtype=bool),
     )
 
 
-def _fault(form: StandardForm, size: int, proposal: Any) -> str | None:
-    """What is wrong with the shapes and types of a proposal, for the authors of backends."""
-    if not isinstance(proposal, BatchSolution):
-        return f"it returned {type(proposal).__name__}, expected a BatchSolution"
-    shapes: dict[str, tuple[int, ...]] = {
-        "x": (size, form.n),
-        "status": (size,),
-        "iterations": (size,),
-    }
-    if form.is_mip:
-        shapes["bound"] = (size,)
-    else:
-        shapes["y"] = (size, form.m)
-        if proposal.basic is not None:
-            shapes["basic"] = (size, form.n + form.m)
-    for name, shape in shapes.items():
-        array = getattr(proposal, name)
-        if not isinstance(array, np.ndarray) or array.shape != shape:
-            got = f"shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            return f"{name} must be an array of shape {shape}, got {got}"
-    if size and not (min(Status) <= proposal.status.min() and proposal.status.max() <= max(Status)):
-        return f"status must hold values of Status, got {np.unique(proposal.status).tolist()}"
-    return None
+_ARRAYS = ("status", "iterations", "solvers", "fallbacks")
 
 
-def _without_variables(form: StandardForm, data: Data, tolerance: float) -> BatchSolution:
-    """With no variable the rows are 0: there is nothing to ask a solver, and some solvers trip over it."""
-    proposal = BatchSolution.empty(form, data.size)
-    wrong = np.maximum(data.row_lower, -data.row_upper) > tolerance  # (1|B, m)
-    wrong = np.broadcast_to(wrong, (data.size, form.m))
-    proposal.status[:] = np.where(wrong.any(axis=1), Status.INFEASIBLE, Status.OPTIMAL)
-    proposal.y = np.zeros((data.size, form.m))
-    proposal.basic = np.ones((data.size, form.m), dtype=bool)
-    proposal.rays = {int(i): np.eye(form.m)[wrong[i].argmax()] for i in np.flatnonzero(wrong.any(axis=1))}
-    return proposal
+def _write(target: Solved, source: Solved, items: np.ndarray) -> None:
+    """Put a part of the batch in its place, with all that is told of it."""
+    if target.basic.shape[1] < source.basic.shape[1]:
+        target.basic = np.zeros((len(target.status), source.basic.shape[1]), dtype=bool)
+    if source.basic.shape[1]:
+        target.basic[items] = source.basic
+    _write_arrays(target.judged, source.judged, items)
+    for name in _ARRAYS:
+        getattr(target, name)[items] = getattr(source, name)
+    target.certificates |= {int(items[k]): v for k, v in source.certificates.items()}
+    target.messages |= {int(items[k]): v for k, v in source.messages.items()}
 
 
-def _normalised(data: Data) -> Data:
-    """Bounds beyond 1e20 are infinite, and bounds that cross by rounding are equal, for every backend alike.
-
-    Two sides of an equality that were computed apart may differ in their last digits; solvers would allow
-    a violation a hundred times as large.
-    """
-    fields = {name: getattr(data, name) for name in FIELDS}
-    for name in ("row_lower", "row_upper", "lower", "upper"):
-        array = fields[name]
-        big = np.abs(array) >= INFINITY
-        if big.any():
-            fields[name] = np.where(big, np.copysign(np.inf, array), array)
-    for below, above in (("row_lower", "row_upper"), ("lower", "upper")):
-        lower, upper = fields[below], fields[above]
-        crossed = lower > upper
-        if crossed.any():
-            with np.errstate(invalid="ignore"):
-                rounding = crossed & (lower - upper <= _ROUNDING * (1 + np.abs(lower)))
-                middle = upper + 0.5 * (lower - upper)
-            fields[below] = np.where(rounding, middle, lower)
-            fields[above] = np.where(rounding, middle, upper)
-    return Data(**fields)
-
-
-def _nothing(form: StandardForm, size: int) -> Optimality:
-    """An Optimality of the right shapes, all refused."""
-    numbers = {key: np.zeros(size) for key in ("value", "gap", "primal_residual", "dual_residual")}
-    flags = {key: np.zeros(size, dtype=bool) for key in ("ok", "has_basis", "x_unique", "y_unique")}
-    return Optimality(
-        x=np.zeros((size, form.n)),
-        y=np.zeros((size, form.m)),
-        d=np.zeros((size, form.n)),
-        column_status=np.zeros((size, form.n), dtype=np.int8),
-        row_status=np.zeros((size, form.m), dtype=np.int8),
-        **numbers,
-        **flags,
-    )
-
-
-def _write(target: Optimality, source: Optimality, items: np.ndarray) -> None:
+def _write_arrays(target: Judged, source: Judged, items: np.ndarray) -> None:
     for name, array in vars(source).items():
         getattr(target, name)[items] = array
 
 
-def _blank(judged: Optimality, failed: np.ndarray, status: np.ndarray) -> None:
+def _blank(solved: Solved, failed: np.ndarray, status: np.ndarray) -> None:
     """Failed items hold no number that could be taken for a solution."""
-    for name in ("x", "y", "d"):
+    judged = solved.judged
+    for name in ("x", "y", "gap", "primal_residual", "dual_residual", "value"):
         getattr(judged, name)[failed] = np.nan
-    for name in ("gap", "primal_residual", "dual_residual", "value"):
-        getattr(judged, name)[failed] = np.nan
-    for name in ("ok", "has_basis", "x_unique", "y_unique"):
-        getattr(judged, name)[failed] = False
+    judged.ok[failed] = False
+    solved.basic[failed] = False
     judged.value[status == Status.INFEASIBLE] = np.inf
     judged.value[status == Status.UNBOUNDED] = -np.inf
 
 
 def _concatenate(parts: list[tuple[int, Solved]]) -> Solved:
     solved = [part for _, part in parts]
+    judged = {
+        name: np.concatenate([getattr(part.judged, name) for part in solved])
+        for name in vars(solved[0].judged)
+    }
     return Solved(
-        judged=Optimality(
-            **{
-                name: np.concatenate([getattr(part.judged, name) for part in solved])
-                for name in vars(solved[0].judged)
-            }
-        ),
-        status=np.concatenate([part.status for part in solved]),
-        iterations=np.concatenate([part.iterations for part in solved]),
-        fallbacks=np.concatenate([part.fallbacks for part in solved]),
+        judged=Judged(**judged),
+        basic=np.concatenate([part.basic for part in solved]),
+        **{name: np.concatenate([getattr(part, name) for part in solved]) for name in _ARRAYS},
         certificates={start + k: v for start, part in parts for k, v in part.certificates.items()},
         messages={start + k: v for start, part in parts for k, v in part.messages.items()},
     )

@@ -17,7 +17,15 @@ import numpy as np
 from .standard import Data, StandardForm
 from .status import BasisStatus, Certificate
 
-__all__ = ["Optimality", "certify", "certify_integers", "prove_infeasible", "prove_unbounded"]
+__all__ = [
+    "Judged",
+    "Standing",
+    "certify",
+    "certify_integers",
+    "prove_infeasible",
+    "prove_unbounded",
+    "stand",
+]
 
 # Magnitudes below this (relative) count as zero when telling ties from strict inequalities. Far above
 # the rounding of a basic solution, far below the solvers' tolerances.
@@ -31,17 +39,22 @@ _SLACK = 1e-7
 
 
 @dataclass(eq=False)
-class Optimality:
+class Judged:
     """Proposals of a batch, cleaned and judged. In the sense of min; arrays lead with B."""
 
     value: np.ndarray  # (B,) c'x
     x: np.ndarray  # (B, n)
     y: np.ndarray  # (B, m)
-    d: np.ndarray  # (B, n), exactly zero on basic columns
     ok: np.ndarray  # (B,) bool: certified
     gap: np.ndarray  # (B,) c'x - D(y)
     primal_residual: np.ndarray  # (B,) largest violation of a row or bound
     dual_residual: np.ndarray  # (B,) largest violation of a dual sign
+
+
+@dataclass(eq=False)
+class Standing:
+    """Where the variables and rows of certified vertices stand, and what follows from it."""
+
     column_status: np.ndarray  # (B, n) int8 of BasisStatus
     row_status: np.ndarray  # (B, m) int8
     has_basis: np.ndarray  # (B,) bool
@@ -56,8 +69,8 @@ def certify(
     y: np.ndarray,
     basic: np.ndarray | None,
     tolerance: float,
-) -> Optimality:
-    """Judge proposals (x, y), clean rounding off them, and read the basis.
+) -> Judged:
+    """Judge proposals (x, y), and clean rounding off them.
 
     Args:
         x, y: Proposals, (B, n) and (B, m).
@@ -70,7 +83,6 @@ def certify(
     # NaN would fail every comparison below, but infinity would pass: inf <= tolerance * inf.
     finite = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
     x, y = np.where(finite[:, None], x, 0.0), np.where(finite[:, None], y, 0.0)
-    has_basis = basic.sum(axis=1) == form.m
     basic_columns, basic_rows = basic[:, : form.n], basic[:, form.n :]
     # Duals of the wrong sign on one-sided rows and on basic rows are rounding or they are wrong: drop
     # them, and let the residuals of what remains decide.
@@ -105,9 +117,32 @@ def certify(
     )
     ok &= (dual_residual <= tolerance) | _small_dual(form, data, wrong_sign, y, dual_residual, tolerance)
 
+    return Judged(
+        value=value,
+        x=x,
+        y=y,
+        ok=ok,
+        gap=gap,
+        primal_residual=primal_residual,
+        dual_residual=dual_residual,
+    )
+
+
+def stand(
+    form: StandardForm, data: Data, x: np.ndarray, y: np.ndarray, basic: np.ndarray, tolerance: float
+) -> Standing:
+    """Read the bases of certified vertices.
+
+    Args:
+        x, y: As ``certify`` returned them, (B, n) and (B, m), finite.
+        basic: Basic columns and logicals, (B, n + m); items without m of them have no basis.
+    """
+    basic_columns, basic_rows = basic[:, : form.n], basic[:, form.n :]
+    d = np.where(basic_columns, 0.0, data.c - form.transposed_times(data.values, y))
+    activity = form.times(data.values, x)
     column_status, columns_at_bound = _stand(x, d, data.lower, data.upper, basic_columns, tolerance)
     row_status, rows_at_bound = _stand(activity, y, data.row_lower, data.row_upper, basic_rows, tolerance)
-    has_basis &= columns_at_bound & rows_at_bound
+    has_basis = (basic.sum(axis=1) == form.m) & columns_at_bound & rows_at_bound
     x_unique = (
         has_basis
         & _nonzero(d, basic_columns | (data.lower == data.upper))
@@ -118,26 +153,12 @@ def certify(
         & _inside(x, data.lower, data.upper, basic_columns)
         & _inside(activity, data.row_lower, data.row_upper, basic_rows)
     )
-    return Optimality(
-        value=value,
-        x=x,
-        y=y,
-        d=d,
-        ok=ok,
-        gap=gap,
-        primal_residual=primal_residual,
-        dual_residual=dual_residual,
-        column_status=column_status,
-        row_status=row_status,
-        has_basis=has_basis,
-        x_unique=x_unique,
-        y_unique=y_unique,
-    )
+    return Standing(column_status, row_status, has_basis, x_unique, y_unique)
 
 
 def certify_integers(
     form: StandardForm, data: Data, x: np.ndarray, bound: np.ndarray, tolerance: float
-) -> Optimality:
+) -> Judged:
     """Judge solutions of integer programs against the solver's proved bound; integers are rounded.
 
     The bound is the solver's word (its search tree is the proof, which no O(nnz) check replays);
@@ -167,21 +188,14 @@ def certify_integers(
         rounded[use], primal_residual[use], feasible[use] = x[use], kept_residual[use], True
     value = np.sum(data.c * rounded, axis=1)
     gap = value - bound
-    nothing = np.zeros(batch, dtype=bool)
-    return Optimality(
+    return Judged(
         value=value,
         x=rounded,
         y=np.zeros((batch, form.m)),
-        d=np.zeros((batch, form.n)),
         ok=finite & feasible & (fractional <= 1e-5) & (gap <= tolerance * (1 + np.abs(value))),
         gap=gap,
         primal_residual=primal_residual,
         dual_residual=np.zeros(batch),
-        column_status=np.zeros((batch, form.n), dtype=np.int8),
-        row_status=np.zeros((batch, form.m), dtype=np.int8),
-        has_basis=nothing,
-        x_unique=nothing,
-        y_unique=nothing,
     )
 
 

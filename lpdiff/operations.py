@@ -6,7 +6,8 @@ and Smeers 2021 for A; Gao et al., arXiv 1910.08211)
     dz/dc = x,  dz/dA_ij = -y_i x_j,  dz/drl = y+,  dz/dru = -y-,  dz/dl = d+,  dz/du = -d-.
 
 Backward multiplies these by the cotangent of z in torch arithmetic on the node's own outputs, so a second
-backward finds the derivatives of x, y and d (basis.py) without further code.
+backward finds the derivatives of x and y (basis.py) without further code. d = c - A'y is such arithmetic too,
+done when it is asked for; so is the reading of the bases (``standing``): the way to a value stays short.
 """
 
 from __future__ import annotations
@@ -24,48 +25,48 @@ from .basis import Tangents, VertexPoint, vertex_jvp, vertex_vjp
 from .engine import Plan, Solved
 from .gradients import NAMES, AbstractGradient
 from .reading import INFINITY
-from .standard import FIELDS, Data
+from .standard import FIELDS, Data, StandardForm
 from .status import SolveError, Status, UnsupportedError
 
-__all__ = ["OUTPUTS", "SolveOperation", "no_rule_error"]
+__all__ = ["OUTPUTS", "STANDING", "SolveOperation", "no_rule_error"]
 
 OUTPUTS = (
     # These carry derivatives. x comes twice: ``x`` is the user's, under the gradient rule for dx/dc;
     # ``x_exact`` is what the value's own gradient is made of, whose derivative in c is the exact zero.
-    *("value", "x_exact", "x", "y", "d"),
-    *("status", "column_status", "row_status", "has_basis", "x_unique", "y_unique"),
-    *("gap", "primal_residual", "dual_residual", "iterations", "fallback"),
+    # The two share their memory, so neither is handed out as it is.
+    *("value", "x_exact", "x", "y"),
+    *("status", "basic", "gap", "primal_residual", "dual_residual", "iterations", "solvers", "fallback"),
 )
+
+Outputs = dict[str, Any]  # tensors by name
+
+STANDING = ("column_status", "row_status", "has_basis", "x_unique", "y_unique")
 
 
 @dataclass(eq=False)
 class SolveOperation(AbstractOperation):
     """(c, values, row_lower, row_upper, lower, upper) -> ``OUTPUTS``, in the sense of min.
 
-    ``defaults`` stand in for inputs that are None. ``solved`` keeps what no tensor can hold
+    Inputs that are None stand for the declared numbers. ``solved`` keeps what no tensor can hold
     (certificates, messages) of the last forward.
     """
 
     plan: Plan
     rule: AbstractGradient | None
-    defaults: dict[str, np.ndarray]
     throw: bool
     batch_shape: tuple[int, ...] | None
-    differentiable: int = 5
+    differentiable: int = 4
     solved: Solved | None = field(default=None, repr=False)
 
     def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
-        data = Data(*self._filled(arrays))
-        solved = self.solved = self.plan.solve(data)
-        if self.throw and (solved.status != Status.OPTIMAL).any():
+        solved = self.solved = self.plan.solve(self.data(arrays))
+        if self.throw and not solved.all_ok:
             raise solve_error(self.plan, solved, self.batch_shape)
         judged = solved.judged
         return (
-            *(judged.value, judged.x, judged.x.copy(), judged.y, judged.d),
-            *(solved.status, judged.column_status, judged.row_status),
-            *(judged.has_basis, judged.x_unique, judged.y_unique),
-            *(judged.gap, judged.primal_residual, judged.dual_residual),
-            *(solved.iterations, solved.fallbacks),
+            *(judged.value, judged.x, judged.x, judged.y),
+            *(solved.status, solved.basic, judged.gap, judged.primal_residual, judged.dual_residual),
+            *(solved.iterations, solved.solvers, solved.fallbacks),
         )
 
     def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
@@ -73,7 +74,7 @@ class SolveOperation(AbstractOperation):
             _refuse_mip()
         out = dict(zip(OUTPUTS, outputs, strict=True))
         total: list[torch.Tensor | None] = [None] * len(FIELDS)
-        gz, gx_exact, gx, gy, gd = grads
+        gz, gx_exact, gx, gy = grads
         if gz is not None:
             _accumulate(total, self._value_cotangents(needs, inputs, out, gz))
         if gx is not None and needs[0]:
@@ -82,15 +83,14 @@ class SolveOperation(AbstractOperation):
             pullback = _RulePullback(self)
             (gc,) = apply(pullback, *inputs, _req(out["x"]), _ok(out), gx)
             _accumulate(total, (gc, *[None] * 5))
-        if any(g is not None for g in (gx_exact, gx, gy, gd)):
+        if any(g is not None for g in (gx_exact, gx, gy)):
             x, y = _req(out["x_exact"]), _req(out["y"])
             gx_all = _sum(gx_exact, gx)
             pulled = apply(
                 _VertexPullback(self, want_values=needs[1]),
-                *(inputs[1], x, y, *_vertex_state(out)),
+                *(inputs[1], x, y, *self._vertex_state(inputs, out)),
                 torch.zeros_like(x) if gx_all is None else gx_all,
                 torch.zeros_like(y) if gy is None else gy,
-                torch.zeros_like(x) if gd is None else gd,
             )
             _accumulate(total, pulled)
         return tuple(
@@ -102,45 +102,77 @@ class SolveOperation(AbstractOperation):
         if self.plan.form.is_mip and any(t is not None for t in tangents[1:]):
             _refuse_mip()
         out = dict(zip(OUTPUTS, outputs, strict=True))
-        x, y, d = (_finite(out[key], out) for key in ("x_exact", "y", "d"))
+        x, y = (self._finite(out[key], out) for key in ("x_exact", "y"))
         dz = torch.zeros_like(_req(out["value"]))
         for tangent, gradient in zip(
             tangents,
-            self._value_gradients([t is not None for t in tangents], inputs, x, y, d),
+            self._value_gradients([t is not None for t in tangents], inputs, out, x, y),
             strict=True,
         ):
             if tangent is not None and gradient is not None:
                 # An infinite bound has no tangent; a finite one without influence has gradient zero.
                 dz = dz + (gradient * torch.nan_to_num(tangent)).sum(-1)
         if self.plan.form.is_mip:
-            return dz, torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(y), torch.zeros_like(d)
+            return dz, torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(y)
         given = [
             torch.zeros_like(like) if tangent is None else tangent.expand_as(like)
             for tangent, like in zip((tangents[0], *tangents[2:]), (x, y, y, x, x), strict=True)
         ]
-        dx, dy, dd = apply(
+        dx, dy = apply(
             _VertexPush(self),
             *(inputs[1], tangents[1]),
-            *(_req(out["x_exact"]), _req(out["y"]), *_vertex_state(out), *given),
+            *(_req(out["x_exact"]), _req(out["y"]), *self._vertex_state(inputs, out), *given),
         )
-        return dz, dx, dx.clone(), dy, dd
+        return dz, dx, dx.clone(), dy
 
-    def _filled(self, arrays: Sequence[np.ndarray | None]) -> list[np.ndarray]:
-        return [
-            self.defaults[name] if array is None else array
-            for name, array in zip(FIELDS, arrays, strict=True)
-        ]
+    # -- on demand -------------------------------------------------------------------------------------
+
+    def standing(self, inputs: Tensors, out: Outputs) -> dict[str, torch.Tensor]:
+        """Bases and what they prove, ``STANDING``; carries no derivatives."""
+        given = [None if t is None else t.detach() for t in inputs]
+        x, y = _req(out["x_exact"]).detach(), _req(out["y"]).detach()
+        found = apply(_Stand(self), *given, x, y, _ok(out), _req(out["basic"]))
+        return dict(zip(STANDING, found, strict=True))
+
+    def reduced_costs(self, inputs: Tensors, out: Outputs, y: torch.Tensor | None = None) -> torch.Tensor:
+        """d = c - A'y, (B, n); zero on columns that are known to be basic."""
+        y = _req(out["y"]) if y is None else y
+        declared = self.plan.form.declared
+        c = torch.from_numpy(declared.c.copy()) if inputs[0] is None else inputs[0]
+        (product,) = apply(_Product(self.plan.form, transposed=True), inputs[1], y)
+        d = c - product
+        basic = _req(out["basic"])
+        return torch.where(basic[:, : d.shape[1]], d.new_zeros(()), d) if basic.shape[1] else d
+
+    def data(self, arrays: Sequence[np.ndarray | None]) -> Data:
+        declared = self.plan.form.declared
+        return Data(
+            *(
+                getattr(declared, name) if array is None else array
+                for name, array in zip(FIELDS, arrays, strict=True)
+            )
+        )
 
     def values(self, array: np.ndarray | None) -> np.ndarray:
-        return self.defaults["values"] if array is None else array
+        return self.plan.form.declared.values if array is None else array
+
+    def _vertex_state(self, inputs: Tensors, out: Outputs) -> tuple[torch.Tensor, ...]:
+        standing = self.standing(inputs, out)
+        return standing["column_status"], standing["row_status"], _ok(out), standing["has_basis"]
+
+    def _finite(self, tensor: Any, out: Outputs) -> torch.Tensor:
+        """Zero where the item failed (NaN there): its status says so."""
+        if self.solved is not None and self.solved.all_ok:
+            return tensor
+        return torch.where(_ok(out)[:, None], tensor, tensor.new_zeros(()))
 
     def _value_gradients(
         self,
         needs: Sequence[bool],
         inputs: Tensors,
+        out: Outputs,
         x: torch.Tensor,
         y: torch.Tensor,
-        d: torch.Tensor,
     ) -> Tensors:
         """dz/d(field), each (B, k). An equality (or a fixed variable) is routed by its dual's sign."""
         form = self.plan.form
@@ -150,11 +182,15 @@ class SolveOperation(AbstractOperation):
             cols = torch.tensor(form.cols, dtype=torch.long)
             values = -y[:, rows] * x[:, cols]
         zero = y.new_zeros(())
+        d = self.reduced_costs(inputs, out, y) if needs[4] or needs[5] else y
         sides: list[torch.Tensor | None] = []
         for dual, need_lower, need_upper, lower, upper in (
             (y, needs[2], needs[3], inputs[2], inputs[3]),
             (d, needs[4], needs[5], inputs[4], inputs[5]),
         ):
+            if not (need_lower or need_upper):
+                sides += [None, None]
+                continue
             at_lower = dual >= 0
             for need, here, bound in ((need_lower, at_lower, lower), (need_upper, ~at_lower, upper)):
                 if not need:
@@ -166,17 +202,17 @@ class SolveOperation(AbstractOperation):
         return (x if needs[0] else None, values, *sides)
 
     def _value_cotangents(
-        self, needs: Sequence[bool], inputs: Tensors, out: dict[str, Any], gz: torch.Tensor
+        self, needs: Sequence[bool], inputs: Tensors, out: Outputs, gz: torch.Tensor
     ) -> Tensors:
-        x, y, d = (_finite(out[key], out) for key in ("x_exact", "y", "d"))
-        g = torch.where(_ok(out), gz, gz.new_zeros(()))[:, None]
-        gradients = self._value_gradients(needs, inputs, x, y, d)
+        x, y = (self._finite(out[key], out) for key in ("x_exact", "y"))
+        g = self._finite(gz[:, None], out)
+        gradients = self._value_gradients(needs, inputs, out, x, y)
         return tuple(None if gradient is None else g * gradient for gradient in gradients)
 
 
 @dataclass(eq=False)
 class _VertexPullback(AbstractOperation):
-    """Cotangents of (x, y, d) to cotangents of the data, per item."""
+    """Cotangents of (x, y) to cotangents of the data, per item."""
 
     solve: SolveOperation
     want_values: bool
@@ -184,14 +220,14 @@ class _VertexPullback(AbstractOperation):
 
     def forward(self, *arrays: Any) -> tuple[np.ndarray, ...]:
         values, *rest = arrays
-        x, y, column_status, row_status, ok, has_basis, gx, gy, gd = _one_size(rest)
+        x, y, column_status, row_status, ok, has_basis, gx, gy = _one_size(rest)
         form = self.solve.plan.form
         if form.is_mip:
             # Only c is left (the rest is refused): dx/dc = 0.
             nothing = np.zeros((len(x), form.nnz if self.want_values else 0))
             return np.zeros_like(x), nothing, *(np.zeros_like(a) for a in (y, y, x, x))
         at = VertexPoint(form, self.solve.values(values), x, y, column_status, row_status, ok, has_basis)
-        pulled = vertex_vjp(at, gx, gy, gd, want_values=self.want_values)
+        pulled = vertex_vjp(at, gx, gy, want_values=self.want_values)
         nothing = np.zeros((len(x), 0))
         values_out = nothing if pulled.values is None else pulled.values
         rows, bounds = (pulled.row_lower, pulled.row_upper), (pulled.lower, pulled.upper)
@@ -200,10 +236,10 @@ class _VertexPullback(AbstractOperation):
 
 @dataclass(eq=False)
 class _VertexPush(AbstractOperation):
-    """Tangents of the data to tangents of (x, y, d), per item."""
+    """Tangents of the data to tangents of (x, y), per item."""
 
     solve: SolveOperation
-    differentiable: int = 3
+    differentiable: int = 2
 
     def forward(self, *arrays: Any) -> tuple[np.ndarray, ...]:
         values, dvalues, *rest = arrays
@@ -212,6 +248,55 @@ class _VertexPush(AbstractOperation):
         form = self.solve.plan.form
         at = VertexPoint(form, self.solve.values(values), x, y, column_status, row_status, ok, has_basis)
         return vertex_jvp(at, Tangents(dc, dvalues, *sides))
+
+
+@dataclass(eq=False)
+class _Stand(AbstractOperation):
+    """The data, x, y, which items are optimal, and the bases that are known: to ``STANDING``."""
+
+    solve: SolveOperation
+    differentiable: int = 0
+
+    def forward(self, *arrays: Any) -> tuple[np.ndarray, ...]:
+        *fields, x, y, ok, basic = arrays
+        found = self.solve.plan.stand(self.solve.data(fields), x, y, ok, basic)
+        return tuple(getattr(found, name) for name in STANDING)
+
+
+@dataclass(eq=False)
+class _Product(AbstractOperation):
+    """(values, v) to A v, or A'v: bilinear, so its derivatives are products again."""
+
+    form: StandardForm
+    transposed: bool
+    differentiable: int = 1
+
+    def forward(self, *arrays: Any) -> tuple[np.ndarray, ...]:
+        values, v = arrays
+        values = self.form.declared.values if values is None else values
+        if len(v) == 1:
+            v = np.repeat(v, len(values), axis=0)
+        return ((self.form.transposed_times if self.transposed else self.form.times)(values, v),)
+
+    def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
+        values, v = inputs[0], _req(inputs[1])
+        g = _req(grads[0])
+        g_values = g_v = None
+        if needs[0] and values is not None:
+            rows, cols = (torch.tensor(k, dtype=torch.long) for k in (self.form.rows, self.form.cols))
+            row, column = (v, g) if self.transposed else (g, v)
+            g_values = _reduce(row[:, rows] * column[:, cols], values)
+        if needs[1]:
+            (g_v,) = apply(_Product(self.form, not self.transposed), values, g)
+            g_v = _reduce(g_v, v)
+        return g_values, g_v
+
+    def jvp(self, inputs: Tensors, outputs: Tensors, tangents: Tensors) -> Tensors:
+        pushed = torch.zeros_like(_req(outputs[0]))
+        for values, v in ((tangents[0], inputs[1]), (inputs[0], tangents[1])):
+            if v is not None and (values is not None or v is tangents[1]):
+                pushed = pushed + apply(self, values, v)[0]
+        return (pushed,)
 
 
 @dataclass(eq=False)
@@ -226,7 +311,7 @@ class _RulePullback(AbstractOperation):
         x, ok, g = _one_size([x, ok, g])
         rule, plan = self.solve.rule, self.solve.plan
         assert rule is not None
-        data = Data(*self.solve._filled(fields))
+        data = self.solve.data(fields)
         if data.size != len(x):
             data = dataclasses.replace(data, c=np.repeat(data.c, len(x), axis=0))
         gc = np.zeros_like(x)
@@ -311,17 +396,8 @@ def _req(tensor: torch.Tensor | None) -> torch.Tensor:
     return tensor
 
 
-def _ok(out: dict[str, Any]) -> torch.Tensor:
+def _ok(out: Outputs) -> torch.Tensor:
     return out["status"] == int(Status.OPTIMAL)
-
-
-def _finite(tensor: Any, out: dict[str, Any]) -> torch.Tensor:
-    """Zero where the item failed (NaN there): its status says so."""
-    return torch.where(_ok(out)[:, None], tensor, tensor.new_zeros(()))
-
-
-def _vertex_state(out: dict[str, Any]) -> tuple[torch.Tensor, ...]:
-    return out["column_status"], out["row_status"], _ok(out), out["has_basis"]
 
 
 def _one_size(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

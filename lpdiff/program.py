@@ -19,7 +19,7 @@ from .reading import (
     read_vector,
     stack,
 )
-from .standard import Data, StandardForm
+from .standard import Data, StandardForm, oriented
 
 __all__ = ["INFINITY", "LinearProgram"]
 
@@ -178,37 +178,34 @@ class LinearProgram:
 
     @cached_property
     def form(self) -> StandardForm:
-        """The compiled standard form (sizes, pattern, sense)."""
+        """The compiled standard form (sizes, pattern, sense, declared numbers)."""
+        sign = 1.0 if self.sense == "min" else -1.0
+        costs = np.zeros(self.n) if self.c is None else oriented(self.c, sign)
+        fields = (costs, self.A.data, self.row_lower, self.row_upper, self.lower, self.upper)
+        declared = Data(*(array[None] for array in fields))
+        declared.c.flags.writeable = False
         return StandardForm(
             shape=(self.m, self.n),
             indptr=self.A.indptr,
             indices=self.A.indices,
             integrality=self.integrality,
-            sign=1.0 if self.sense == "min" else -1.0,
+            sign=sign,
+            declared=declared,
+            has_costs=self.c is not None,
             variable_names=self.variable_names,
             row_names=self.row_names,
         )
 
-    @cached_property
-    def defaults(self) -> dict[str, np.ndarray]:
-        """The declared numbers by field of ``Data``, each (1, k), in the user's signs."""
-        fields = {
-            "values": self.A.data,
-            "row_lower": self.row_lower,
-            "row_upper": self.row_upper,
-            "lower": self.lower,
-            "upper": self.upper,
-        }
-        if self.c is not None:
-            fields["c"] = self.c
-        return {key: array[None] for key, array in fields.items()}
-
     @property
     def data(self) -> Data:
         """The declared numbers as a batch of one, in the sense of min."""
+        self.need_costs()
+        return self.form.declared
+
+    def need_costs(self) -> None:
+        """Refuse a program that was declared without costs."""
         if self.c is None:
             raise ValueError("this program was declared without costs: pass c=... to solve")
-        return Data(**{**self.defaults, "c": self.form.to_min(self.defaults["c"])})
 
     # -- being an object ---------------------------------------------------------------------------
 
@@ -234,7 +231,7 @@ class LinearProgram:
         self.__dict__["_frozen"] = True
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("form", "defaults", "plans")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("form", "structure", "plans")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

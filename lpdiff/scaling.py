@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .kkt import Optimality
+from .kkt import Judged
 from .standard import Data, StandardForm
 
 __all__ = ["Units"]
@@ -58,14 +58,17 @@ class Units:
             *(a * side if change_side else a for a in sides),
         )
 
-    def restore(self, judged: Optimality) -> None:
+    def enlarge_solution(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A solution in the units of the enlarged data."""
+        return x * self.side[:, None], y * self.cost[:, None]
+
+    def restore(self, judged: Judged) -> None:
         """Put judged solutions of the enlarged data back into the user's units."""
         cost, side = self.cost, self.side
         if not ((cost != 1).any() or (side != 1).any()):
             return
         judged.x /= side[:, None]
         judged.y /= cost[:, None]
-        judged.d /= cost[:, None]
         judged.value /= cost * side
         judged.gap /= cost * side
         judged.primal_residual /= side

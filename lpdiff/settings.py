@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -38,6 +39,7 @@ from .batch import available_threads
 __all__ = ["UNSET", "Settings", "current_settings", "options", "reload"]
 
 _PREFIX = "LPDIFF_"
+_KNOWN = re.compile(_PREFIX.encode(), re.IGNORECASE).match
 
 
 class _Unset:
@@ -196,6 +198,9 @@ def _explain(error: pydantic.ValidationError, what: str) -> str:
 
 
 def _environment() -> tuple[tuple[str, str], ...]:
+    # Looked at on each call. As bytes, since decoding all variables takes longer than solving a small LP.
+    if os.supports_bytes_environ and not any(_KNOWN(key) for key in os.environb):
+        return ()
     return tuple(sorted((k, v) for k, v in os.environ.items() if k.upper().startswith(_PREFIX)))
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from .gradients import AbstractGradient, Exact
-from .operations import no_rule_error
+from .assemble import Inputs
+from .engine import Solved
+from .gradients import Exact
+from .operations import SolveOperation, no_rule_error
 from .program import LinearProgram
 from .status import Certificate, Status, UnsupportedError
 
@@ -39,44 +42,25 @@ class Basis:
 class Solution:
     """Solutions of a batch of LPs, in the user's signs, dtype and device.
 
+    Everything in it is torch tensors, differentiable where it says so. Only ``value`` is made at once; the
+    rest is made when it is asked for, and kept.
+
     Attributes:
         value: (*batch,) optimal values, with exact generalized gradients in c, b, A and the bounds.
             +inf where infeasible, -inf where unbounded (for max the other way round), NaN where nothing
             is known; such items send zero gradients.
-        status: (*batch,) int8 of ``Status``; ``ok`` is ``status == Status.OPTIMAL``.
-        basis: The optimal basis, or None for integer programs.
-        x_unique, y_unique: (*batch,) True where the optimal x (the optimal duals) are proven unique
-            by the basis. For x the test is necessary too where the vertex is not degenerate.
-        gap, primal_residual, dual_residual: (*batch,) lpdiff's own certificate, absolute.
-        iterations: (*batch,) int64, the backend's.
-        fallback: (*batch,) True where the backend's proposal was refused and HiGHS asked again.
-        certificates: Farkas rays and unbounded directions by flat item number.
-        messages: What the backend said of failed items, by flat item number.
-        solver: Name of the backend.
-
-    A Solution is a view of numbers: everything in it is torch tensors, differentiable where it says so.
     """
 
     program: LinearProgram
     value: torch.Tensor
-    status: torch.Tensor
-    x_unique: torch.Tensor
-    y_unique: torch.Tensor
-    gap: torch.Tensor
-    primal_residual: torch.Tensor
-    dual_residual: torch.Tensor
-    iterations: torch.Tensor
-    fallback: torch.Tensor
-    certificates: dict[int, Certificate]
-    messages: dict[int, str]
-    solver: str
-    _x: torch.Tensor
-    _y: torch.Tensor
-    _d: torch.Tensor
-    _basis: Basis
-    _rule: AbstractGradient | None = None
-    _c: torch.Tensor | None = None
+    _operation: SolveOperation
+    _inputs: Inputs
+    _outputs: dict[str, torch.Tensor]
+    _solved: Solved
     parametric: AbstractParametricProgram | None = field(default=None)
+    _made: dict[Hashable, Any] = field(default_factory=dict)
+
+    # -- the solution ----------------------------------------------------------------------------------
 
     @property
     def x(self) -> torch.Tensor:
@@ -85,32 +69,109 @@ class Solution:
 
         NaN where there is no optimum.
         """
-        exact = self._c is None or isinstance(self._rule, Exact)
+        rule, c = self._operation.rule, self._inputs.tensors[0]
         # Forward mode pushes all outputs at once, so the refusal waits until x is asked for.
-        if not exact and forward_ad.unpack_dual(self._c).tangent is not None:
-            if self._rule is None:
+        if not (c is None or isinstance(rule, Exact)) and forward_ad.unpack_dual(c).tangent is not None:
+            if rule is None:
                 raise no_rule_error()
             raise UnsupportedError(
-                f"{type(self._rule).__name__} is a rule for reverse mode; in forward mode dx/dc is 'exact' "
+                f"{type(rule).__name__} is a rule for reverse mode; in forward mode dx/dc is 'exact' "
                 f"or refused"
             )
-        return self._x
+        return self._output("x")
 
     @property
     def y(self) -> torch.Tensor:
         """(*batch, m) duals of the rows, y = dz/db for min and max alike; differentiable in c and A."""
         self._need_duals("y")
-        return self._y
+        return self._output("y", flip=True)
 
     @property
     def reduced_costs(self) -> torch.Tensor:
         """(*batch, n) d = c - A'y, the duals of the bounds; differentiable in c and A."""
         self._need_duals("reduced_costs")
-        return self._d
+
+        def make() -> torch.Tensor:
+            d = self._operation.reduced_costs(tuple(self._inputs.tensors), self._outputs)
+            return self._shaped(d.expand(len(self._outputs["y"]), -1), flip=True)
+
+        return self._once("reduced_costs", make)
+
+    # -- what is known about it ------------------------------------------------------------------------
+
+    @property
+    def status(self) -> torch.Tensor:
+        """(*batch,) int8 of ``Status``; ``ok`` is ``status == Status.OPTIMAL``."""
+        return self._output("status")
 
     @property
     def basis(self) -> Basis | None:
-        return None if self.program.is_mip else self._basis
+        """The optimal basis, or None for integer programs."""
+        if self.program.is_mip:
+            return None
+        standing = self._standing()
+        return Basis(standing["column_status"], standing["row_status"], standing["has_basis"])
+
+    @property
+    def x_unique(self) -> torch.Tensor:
+        """(*batch,) True where the optimal x is proven unique by the basis. Where the vertex is not
+        degenerate the test is necessary too."""
+        return self._standing()["x_unique"]
+
+    @property
+    def y_unique(self) -> torch.Tensor:
+        """(*batch,) True where the optimal duals are proven unique by the basis."""
+        return self._standing()["y_unique"]
+
+    @property
+    def gap(self) -> torch.Tensor:
+        """(*batch,) duality gap c'x - D(y) of lpdiff's own certificate, absolute."""
+        return self._output("gap")
+
+    @property
+    def primal_residual(self) -> torch.Tensor:
+        """(*batch,) largest violation of a row or a bound, absolute."""
+        return self._output("primal_residual")
+
+    @property
+    def dual_residual(self) -> torch.Tensor:
+        """(*batch,) largest violation of a dual sign, absolute."""
+        return self._output("dual_residual")
+
+    @property
+    def iterations(self) -> torch.Tensor:
+        """(*batch,) int64, the backend's."""
+        return self._output("iterations")
+
+    @property
+    def fallback(self) -> torch.Tensor:
+        """(*batch,) True where a backend's proposal was refused and another was asked."""
+        return self._output("fallback")
+
+    @property
+    def certificates(self) -> dict[int, Certificate]:
+        """Farkas rays and unbounded directions by flat item number."""
+        return self._solved.certificates
+
+    @property
+    def messages(self) -> dict[int, str]:
+        """What the backend said of failed items, by flat item number."""
+        return self._solved.messages
+
+    @property
+    def solver(self) -> str:
+        """Name of the backend that solved most of the batch (the first that was asked, where it is empty)."""
+        counts = self.statistics
+        return max(counts, key=counts.__getitem__) if counts else self._operation.plan.solver
+
+    @property
+    def statistics(self) -> dict[str, int]:
+        """How many items each backend solved, by name, in the order they were asked."""
+        names, counts = self._operation.plan.solvers, np.bincount(self._solved.solvers)
+        told: dict[str, int] = {}
+        for place in np.flatnonzero(counts).tolist():
+            told[names[place]] = told.get(names[place], 0) + int(counts[place])
+        return told
 
     @property
     def ok(self) -> torch.Tensor:
@@ -128,7 +189,8 @@ class Solution:
 
         Derivatives of x are then elements of the Bouligand differential.
         """
-        return self._basis.valid & ~self.y_unique
+        standing = self._standing()
+        return standing["has_basis"] & ~standing["y_unique"]
 
     def block(self, name: str) -> torch.Tensor:
         """Duals of one block of rows, ``"ub"``, ``"eq"`` or ``"ranged"``: (*batch, rows)."""
@@ -154,7 +216,7 @@ class Solution:
         return self.x[..., names.index(str(key))]
 
     def __repr__(self) -> str:
-        shape = tuple(self.status.shape)
+        shape = self._inputs.batch_shape
         try:
             counts = {s: int((self.status == int(s)).sum()) for s in Status}
         except RuntimeError:  # inside torch.func.vmap nothing can be counted
@@ -169,3 +231,29 @@ class Solution:
                 f"sol.{what}: an integer program has no duals. Drop integrality to get those of the "
                 f"relaxation"
             )
+
+    # -- made when asked for ---------------------------------------------------------------------------
+
+    def _once(self, key: str, make: Callable[[], Any]) -> Any:
+        """What ``make`` makes, kept; once with gradients recorded, and once without."""
+        place = (key, torch.is_grad_enabled())
+        if place not in self._made:
+            self._made[place] = make()
+        return self._made[place]
+
+    def _output(self, name: str, *, flip: bool = False) -> torch.Tensor:
+        return self._once(name, lambda: self._shaped(self._outputs[name], flip=flip))
+
+    def _shaped(self, tensor: torch.Tensor, *, flip: bool = False) -> torch.Tensor:
+        """In the user's signs, batch shape, dtype and device; never the node's own memory."""
+        turned = self.program.form.to_min(tensor) if flip else tensor
+        result = self._inputs.like_user(turned.reshape((*self._inputs.batch_shape, *turned.shape[1:])))
+        same = turned is tensor and result.dtype == tensor.dtype and result.device == tensor.device
+        return result.clone() if same else result
+
+    def _standing(self) -> dict[str, torch.Tensor]:
+        def make() -> dict[str, torch.Tensor]:
+            found = self._operation.standing(tuple(self._inputs.tensors), self._outputs)
+            return {name: self._shaped(tensor) for name, tensor in found.items()}
+
+        return self._once("standing", make)

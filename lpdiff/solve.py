@@ -8,7 +8,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import torch
 
-from .assemble import assemble
+from .assemble import Inputs, assemble
 from .autograd import apply
 from .backend import make_backend
 from .engine import Plan
@@ -17,7 +17,7 @@ from .operations import OUTPUTS, SolveOperation
 from .parametric import AbstractParametricProgram
 from .program import LinearProgram
 from .settings import UNSET, Settings, current_settings
-from .solution import Basis, Solution
+from .solution import Solution
 
 __all__ = ["plan", "solve"]
 
@@ -154,7 +154,6 @@ def solve(
     operation = SolveOperation(
         plan=plan,
         rule=make_gradient(settings.gradient),
-        defaults=inputs.defaults,
         throw=throw,
         batch_shape=inputs.batch_shape,
     )
@@ -225,43 +224,22 @@ def _solution(
     program: Program,
     lp: LinearProgram,
     operation: SolveOperation,
-    inputs: Any,
+    inputs: Inputs,
     outputs: dict[str, torch.Tensor],
 ) -> Solution:
-    to_min, shape = lp.form.to_min, inputs.batch_shape
-
-    def back(name: str, flip: bool = False) -> torch.Tensor:
-        tensor = outputs[name]
-        tensor = to_min(tensor) if flip else tensor
-        tensor = tensor.reshape((*shape, *tensor.shape[1:]))
-        return inputs.like_user(tensor)
-
-    value = back("value", flip=True)
+    value = lp.form.to_min(outputs["value"]).reshape(inputs.batch_shape)
+    value = inputs.like_user(value)
     if inputs.offset is not None:
         value = value + inputs.offset
     elif lp.offset:
         value = value + lp.offset
-    solved = operation.solved
-    assert solved is not None
+    assert operation.solved is not None
     return Solution(
-        program=lp,
-        value=value,
-        status=back("status"),
-        x_unique=back("x_unique"),
-        y_unique=back("y_unique"),
-        gap=back("gap"),
-        primal_residual=back("primal_residual"),
-        dual_residual=back("dual_residual"),
-        iterations=back("iterations"),
-        fallback=back("fallback"),
-        certificates=solved.certificates,
-        messages=solved.messages,
-        solver=operation.plan.backend.name,
-        _x=back("x"),
-        _y=back("y", flip=True),
-        _d=back("d", flip=True),
-        _basis=Basis(back("column_status"), back("row_status"), back("has_basis")),
-        _rule=operation.rule,
-        _c=inputs.tensors[0],
+        lp,
+        value,
+        operation,
+        inputs,
+        outputs,
+        operation.solved,
         parametric=program if isinstance(program, AbstractParametricProgram) else None,
     )

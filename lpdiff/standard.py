@@ -17,9 +17,14 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["Data", "StandardForm"]
+__all__ = ["Data", "StandardForm", "oriented"]
 
 FIELDS = ("c", "values", "row_lower", "row_upper", "lower", "upper")
+
+
+def oriented(array: Any, sign: float) -> Any:
+    """The array for a minimisation, its negative for a maximisation; see ``StandardForm.to_min``."""
+    return array if sign > 0 else 0.0 - array  # not -array: no negative zeros
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +40,8 @@ class StandardForm:
     indices: np.ndarray  # (nnz,) int32
     integrality: np.ndarray  # (n,) bool
     sign: float  # +1 min, -1 max
+    declared: Data  # the declared numbers, (1, k), in the sense of min; costs of zero where none are
+    has_costs: bool  # whether costs were declared
     variable_names: tuple[str, ...] | None = None
     row_names: tuple[str, ...] | None = None
 
@@ -71,7 +78,7 @@ class StandardForm:
 
         Applies to c, the objective value, y, d and nothing else. NumPy arrays or torch tensors.
         """
-        return array if self.sign > 0 else 0.0 - array  # not -array: no negative zeros
+        return oriented(array, self.sign)
 
     @property
     def rows(self) -> np.ndarray:  # (nnz,)

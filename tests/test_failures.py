@@ -20,7 +20,7 @@ from lpdiff import BasisStatus, Capabilities, LinearProgram, SolveError, Status,
 from lpdiff.backend import AbstractBackend, BatchSolution
 from lpdiff.backends.glop import GLOP
 from lpdiff.backends.highs import HiGHS
-from lpdiff.kkt import certify, prove_infeasible, prove_unbounded
+from lpdiff.kkt import certify, prove_infeasible, prove_unbounded, stand
 from lpdiff.standard import Data, StandardForm
 from lpdiff.testing import KINDS, random_lp
 
@@ -755,18 +755,18 @@ def test_rounding_times_a_huge_bound_is_no_gap():
 
 def test_a_basis_stands_where_x_does():
     """x at its upper bound with a reduced cost of the wrong sign, within the solver's tolerance."""
-    lp = LinearProgram([5e-8], bounds=(0, 1))
-    verdict = certify(lp.form, lp.data, np.ones((1, 1)), np.zeros((1, 0)), np.zeros((1, 1), bool), 1e-6)
-    assert verdict.ok.all()
-    assert verdict.column_status.tolist() == [[BasisStatus.UPPER]]
-    assert verdict.has_basis.all()
+
+    def at_one(lp):
+        point = (lp.form, lp.data, np.ones((1, 1)), np.zeros((1, 0)), np.zeros((1, 1), bool), 1e-6)
+        assert certify(*point).ok.all()
+        return stand(*point)
+
+    standing = at_one(LinearProgram([5e-8], bounds=(0, 1)))
+    assert standing.column_status.tolist() == [[BasisStatus.UPPER]]
+    assert standing.has_basis.all()
     # Where both bounds are one, the sign says which way its derivative goes.
     for cost, side in ((1.0, BasisStatus.LOWER), (-1.0, BasisStatus.UPPER)):
-        fixed = LinearProgram([cost], bounds=(1, 1))
-        verdict = certify(
-            fixed.form, fixed.data, np.ones((1, 1)), np.zeros((1, 0)), np.zeros((1, 1), bool), 1e-6
-        )
-        assert verdict.column_status.tolist() == [[side]]
+        assert at_one(LinearProgram([cost], bounds=(1, 1))).column_status.tolist() == [[side]]
 
 
 def test_infinity_does_not_certify_itself():
@@ -915,8 +915,8 @@ def test_time_limits_are_an_item_s_own():
     """HiGHS's clock runs on over a batch; the limit must not."""
     rng = np.random.default_rng(0)
     lp = lpdiff.LinearProgram(A_ub=rng.uniform(size=(10, 20)), b_ub=np.ones(10), bounds=(0, 1), sense="max")
-    costs = torch.from_numpy(rng.uniform(size=(3000, 20)))
-    sol = lpdiff.solve(lp, c=costs, time_limit=0.02, threads=1)
+    costs = torch.from_numpy(rng.uniform(size=(6000, 20)))
+    sol = lpdiff.solve(lp, c=costs, time_limit=0.1, threads=1)
     # Longer in all than the limit of one: what a limit on the sum would have cut short.
     assert bool(sol.ok.all())
 

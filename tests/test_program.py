@@ -14,6 +14,7 @@ import torch
 
 import lpdiff
 from lpdiff import LinearProgram
+from lpdiff.standard import FIELDS
 
 A = np.array([[1.0, 0.0, 2.0], [0.0, -3.0, 0.0]])
 B = np.array([1.0, 2.0])
@@ -247,7 +248,7 @@ def test_names_sense_and_offset():
     assert lp.variable_names == ("x", "y", "z")
     assert lp.row_names == ("first", "second")
     assert lp.data.c.tolist() == [[-1, -2, -3]]  # the standard form minimises
-    assert lp.defaults["c"].tolist() == [[1, 2, 3]]  # the user's signs
+    assert lp.c.tolist() == [1, 2, 3]  # the user's signs
 
 
 def test_gather_reads_the_pattern_off_dense_matrices():
@@ -307,7 +308,7 @@ def test_copies_are_equal_read_only_and_solve_alike(clone):
     value = lpdiff.solve(original).value
     lp = clone(original)
     arrays = (lp.c, lp.row_lower, lp.row_upper, lp.lower, lp.upper, lp.integrality, lp.rows)
-    for array in (*arrays, lp.A.data, lp.A.indices, lp.A.indptr, *lp.defaults.values()):
+    for array in (*arrays, lp.A.data, lp.A.indices, lp.A.indptr, *(getattr(lp.form.declared, name) for name in FIELDS)):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
     with pytest.raises(AttributeError, match="frozen"):
