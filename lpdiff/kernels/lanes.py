@@ -1,0 +1,244 @@
+"""Eight numbers at a time: the few vector operations that the dense kernels' inner loops are made of.
+
+The compiler vectorises plain loops, but not a minimum together with its index, and it surrounds short loops
+with checks that cost more than the loop.  These are LLVM's portable vectors: it maps eight lanes to whatever
+registers the machine has.  Nothing here rounds otherwise than the scalar operation, and a minimum does not
+depend on the order of its operands, so that results are the same bits everywhere.
+
+Vectors are local variables of one compiled function; an array holds eight elements from the place that is
+loaded or stored.  numba's cache does not watch this file: after a change, touch the kernels that use it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import types
+from numba.extending import intrinsic, models, register_model
+
+__all__ = [
+    "WIDTH",
+    "add",
+    "both",
+    "choose",
+    "either",
+    "every",
+    "fill",
+    "fill_index",
+    "first_of",
+    "greatest",
+    "lanes",
+    "least",
+    "least_of",
+    "less",
+    "load",
+    "same",
+    "size",
+    "store",
+    "subtract",
+]
+
+WIDTH = 8
+_operation: Any = intrinsic
+
+
+class _Lanes(types.Type):
+    """Eight doubles, eight int64 or eight truth values."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        super().__init__(name=f"Lanes({kind})")
+
+
+_ELEMENT = {"real": ir.DoubleType(), "index": ir.IntType(64), "truth": ir.IntType(1)}
+_REAL, _INDEX, _TRUTH = _Lanes("real"), _Lanes("index"), _Lanes("truth")
+_OF = {types.float64: _REAL, types.int64: _INDEX}
+
+
+def _vector(kind: str) -> ir.VectorType:
+    return ir.VectorType(_ELEMENT[kind], WIDTH)
+
+
+@register_model(_Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, lanes_type: _Lanes) -> None:
+        super().__init__(manager, lanes_type, _vector(lanes_type.kind))
+
+
+def _call(builder: Any, name: str, result: Any, arguments: list[Any], flags: tuple[str, ...] = ()) -> Any:
+    """Call the LLVM intrinsic ``name`` of vectors like the first argument."""
+    kind = arguments[0].type
+    suffix = f"v{WIDTH}" + ("f64" if kind.element == ir.DoubleType() else f"i{kind.element.width}")
+    signature = ir.FunctionType(result, [a.type for a in arguments])
+    function = builder.module.globals.get(f"{name}.{suffix}") or ir.Function(
+        builder.module, signature, f"{name}.{suffix}"
+    )
+    return builder.call(function, arguments, fastmath=flags)
+
+
+def _splat(builder: Any, scalar: Any) -> Any:
+    empty = ir.Constant(ir.VectorType(scalar.type, WIDTH), ir.Undefined)
+    one = builder.insert_element(empty, scalar, ir.IntType(32)(0))
+    return builder.shuffle_vector(one, empty, ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [0] * WIDTH))
+
+
+def _place(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
+    """The address of eight elements of ``array`` from ``offset``."""
+    data = context.make_array(array_type)(context, builder, array).data
+    kind = _vector(_OF[array_type.dtype].kind)
+    return builder.bitcast(builder.gep(data, [offset]), ir.PointerType(kind))
+
+
+@_operation
+def load(typing, array, offset):  # type: ignore[no-untyped-def]
+    """array[offset : offset + 8] of a float64 or int64 array."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.load(_place(context, builder, array, *arguments), align=8)
+
+    return _OF[array.dtype](array, types.int64), generate
+
+
+@_operation
+def store(typing, array, offset, value):  # type: ignore[no-untyped-def]
+    """array[offset : offset + 8] = value."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        builder.store(arguments[2], _place(context, builder, array, *arguments[:2]), align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, value), generate
+
+
+@_operation
+def fill(typing, number):  # type: ignore[no-untyped-def]
+    """Eight times a float."""
+    return _REAL(types.float64), lambda context, builder, signature, arguments: _splat(builder, arguments[0])
+
+
+@_operation
+def fill_index(typing, number):  # type: ignore[no-untyped-def]
+    """Eight times an integer."""
+    return _INDEX(types.int64), lambda context, builder, signature, arguments: _splat(builder, arguments[0])
+
+
+@_operation
+def lanes(typing):  # type: ignore[no-untyped-def]
+    """The integers 0 to 7."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return ir.Constant(_vector("index"), list(range(WIDTH)))
+
+    return _INDEX(), generate
+
+
+@_operation
+def add(typing, a, b):  # type: ignore[no-untyped-def]
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return (builder.fadd if a == _REAL else builder.add)(*arguments)
+
+    return a(a, b), generate
+
+
+@_operation
+def subtract(typing, a, b):  # type: ignore[no-untyped-def]
+    return _REAL(a, b), lambda context, builder, signature, arguments: builder.fsub(*arguments)
+
+
+@_operation
+def size(typing, a):  # type: ignore[no-untyped-def]
+    """|a|."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return _call(builder, "llvm.fabs", _vector("real"), list(arguments))
+
+    return _REAL(a), generate
+
+
+@_operation
+def least(typing, a, b):  # type: ignore[no-untyped-def]
+    """min(a, b), lane by lane, of numbers that are not NaN."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return _call(builder, "llvm.minnum", _vector("real"), list(arguments), ("nnan", "nsz"))
+
+    return _REAL(a, b), generate
+
+
+@_operation
+def greatest(typing, a, b):  # type: ignore[no-untyped-def]
+    """max(a, b), lane by lane, of numbers that are not NaN."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return _call(builder, "llvm.maxnum", _vector("real"), list(arguments), ("nnan", "nsz"))
+
+    return _REAL(a, b), generate
+
+
+@_operation
+def less(typing, a, b):  # type: ignore[no-untyped-def]
+    """a < b; False where one is NaN."""
+    return _TRUTH(a, b), lambda context, builder, signature, arguments: builder.fcmp_ordered("<", *arguments)
+
+
+@_operation
+def same(typing, a, b):  # type: ignore[no-untyped-def]
+    """a == b."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        if a == _REAL:
+            return builder.fcmp_ordered("==", *arguments)
+        return builder.icmp_signed("==", *arguments)
+
+    return _TRUTH(a, b), generate
+
+
+@_operation
+def both(typing, a, b):  # type: ignore[no-untyped-def]
+    """a and b, of truth values."""
+    return _TRUTH(a, b), lambda context, builder, signature, arguments: builder.and_(*arguments)
+
+
+@_operation
+def either(typing, a, b):  # type: ignore[no-untyped-def]
+    """a or b, of truth values."""
+    return _TRUTH(a, b), lambda context, builder, signature, arguments: builder.or_(*arguments)
+
+
+@_operation
+def every(typing, a):  # type: ignore[no-untyped-def]
+    """Are eight truth values all true?"""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return _call(builder, "llvm.vector.reduce.and", ir.IntType(1), list(arguments))
+
+    return types.boolean(a), generate
+
+
+@_operation
+def choose(typing, where, a, b):  # type: ignore[no-untyped-def]
+    """a where true, else b."""
+    return a(where, a, b), lambda context, builder, signature, arguments: builder.select(*arguments)
+
+
+@_operation
+def least_of(typing, a):  # type: ignore[no-untyped-def]
+    """The least of eight numbers that are not NaN."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return _call(builder, "llvm.vector.reduce.fmin", ir.DoubleType(), list(arguments), ("nnan", "nsz"))
+
+    return types.float64(a), generate
+
+
+@_operation
+def first_of(typing, where, index):  # type: ignore[no-untyped-def]
+    """The least of the eight ``index`` (not negative) where true; 2^62 where nothing is."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        far = ir.Constant(_vector("index"), [1 << 62] * WIDTH)
+        chosen = builder.select(arguments[0], arguments[1], far)
+        return _call(builder, "llvm.vector.reduce.umin", ir.IntType(64), [chosen])
+
+    return types.int64(where, index), generate
