@@ -15,6 +15,7 @@ from ..backend import AbstractBackend, BatchSolution, Capabilities
 from ..batch import run_items
 from ..standard import FIELDS, Data, StandardForm
 from ..status import Status
+from .reference import Reference, enlarged, near
 
 __all__ = ["HiGHS"]
 
@@ -35,11 +36,14 @@ _STATUS = {
 _SMALL = 20_000
 
 _COLWISE, _MINIMIZE = 1, 1
+_PRIMAL = 4  # a simplex_strategy
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HiGHS(AbstractBackend):
-    """HiGHS, one solver object a thread, every item solved cold and so independently of its batch.
+    """HiGHS, one solver object a thread, every item solved cold, or from one fixed basis.
+
+    So an item's result does not depend on its batch.
 
     Args:
         method: ``"dual"`` or ``"primal"`` simplex, or ``"ipm"`` (interior point, then crossover to a
@@ -54,6 +58,10 @@ class HiGHS(AbstractBackend):
         primal_tolerance, dual_tolerance: Feasibility tolerances, 1e-10 to 1e-1.
         iteration_limit: Simplex or interior-point iterations an item, None for no limit.
         mip_rel_gap, mip_abs_gap: Where to stop integer programs. The default proves optimality.
+        warm_start: Whether items with the declared matrix, rows and bounds, and with costs near the declared
+            ones (within 10 % in the 1-norm), start primal simplex at the declared optimum. It is found at
+            the first such item, so that one solve alone takes about as long as two; after that an item takes
+            2 to 40 times less than cold. Means nothing to integer programs and ``"ipm"``.
         random_seed: HiGHS's own perturbation seed. Part of the input: another seed may end at another
             vertex of a non-unique optimum.
     """
@@ -66,6 +74,7 @@ class HiGHS(AbstractBackend):
     iteration_limit: Annotated[int, Field(ge=0, le=2**31 - 2)] | None = None
     mip_rel_gap: Annotated[float, Field(ge=0)] = 0.0
     mip_abs_gap: Annotated[float, Field(ge=0)] = 1e-9
+    warm_start: bool = True
     random_seed: Annotated[int, Field(ge=0, le=2**31 - 2)] = 0
 
     name: ClassVar[str] = "highs"
@@ -90,12 +99,34 @@ class HiGHS(AbstractBackend):
     ) -> BatchSolution:
         # Presolve would move an interior optimum to the boundary.
         free_rows_only = self.method == "ipm" and not self.crossover and self.presolve is None
-        job = _Job(state, data, self._options(state, time_limit), presolve_free_rows_only=free_rows_only)
+        options = self._options(state, time_limit)
+        job = _Job(state, data, options, presolve_free_rows_only=free_rows_only)
+        if self.warm_start and not state.is_mip and self.method != "ipm" and state.n:
+            warm = near(state, data)
+            if warm.any():
+                job.reference = self._reference(state, options)
+            if job.reference is not None:
+                job.warm = warm
         run_items(data.size, threads, lambda: _Worker(job))
         # HiGHS keeps a pool a thread, and refuses to run with another number of threads than the pool has.
         # Leaving ours behind would break the caller's own use of HiGHS (or CVXPY's) in this thread.
         highspy._core._Highs.resetGlobalScheduler(True)
         return job.finish()
+
+    def _reference(self, form: StandardForm, options: dict[str, Any]) -> Reference | None:
+        """The optimal basis of the declared costs, kept with the form; None where there is no optimum."""
+        key = f"reference basis of {self!r}"
+        if key not in form.derived:
+            job = _Job(form, enlarged(form.declared), options, presolve_free_rows_only=False)
+            worker = _Worker(job)
+            worker(0)
+            status = job.out.status[0]
+            found = Reference.of(worker.solver.getBasis()) if status == Status.OPTIMAL else None
+            if status == Status.TIME_LIMIT:  # says nothing about the program
+                return None
+            form.derived[key] = found
+        reference: Reference | None = form.derived[key]
+        return reference
 
     def _options(self, form: StandardForm, time_limit: float | None) -> dict[str, Any]:
         presolve = self.presolve
@@ -107,7 +138,7 @@ class HiGHS(AbstractBackend):
             "threads": 1,
             "presolve": "on" if presolve else "off",
             "solver": "ipx" if self.method == "ipm" else "simplex",
-            "simplex_strategy": 4 if self.method == "primal" else 1,
+            "simplex_strategy": _PRIMAL if self.method == "primal" else 1,
             "run_crossover": "on" if self.crossover else "off",
             "primal_feasibility_tolerance": self.primal_tolerance,
             "dual_feasibility_tolerance": self.dual_tolerance,
@@ -147,6 +178,8 @@ class _Job:
         # Without presolve the factors are there, and HiGHS lists the basic variables as an array.
         self.listed = not form.is_mip and options["solver"] == "simplex" and options["presolve"] == "off"
         self.basic = np.zeros((size, form.m), dtype=np.int64)
+        self.reference: Reference | None = None
+        self.warm = np.zeros(size, dtype=bool)
 
     def item(self, item: int) -> list[np.ndarray]:
         """The fields of one item, in the order of ``FIELDS``; shared ones are not even indexed."""
@@ -168,6 +201,7 @@ class _Worker:
         self.job, self.form, self.out, self.options = job, form, job.out, job.options
         self.sizes = (form.n, form.m, form.nnz, _COLWISE, _MINIMIZE, 0.0)
         self.solver = _new_solver(job.options)
+        self.basis = None if job.reference is None else job.reference.basis()
 
     def __call__(self, item: int) -> None:
         try:
@@ -190,7 +224,7 @@ class _Worker:
         if not self._load(solver, item):
             out.messages[item] = "HiGHS refused the model"
             return
-        status = self._run(solver)
+        status = self._run_from_reference(solver, item) if self.job.warm[item] else self._run(solver)
         if status == HighsModelStatus.kOptimal:
             out.status[item] = Status.OPTIMAL
             self._read_optimum(solver, item)
@@ -249,6 +283,17 @@ class _Worker:
             thread.join()
             status = solver.getModelStatus()
         return status
+
+    def _run_from_reference(self, solver: Any, item: int) -> HighsModelStatus:
+        """Primal simplex, since the basis stays feasible; whatever has no optimum is solved again, cold."""
+        solver.setOptionValue("simplex_strategy", _PRIMAL)
+        solver.setBasis(self.basis)
+        status = self._run(solver)
+        solver.setOptionValue("simplex_strategy", self.options["simplex_strategy"])
+        if status in (HighsModelStatus.kOptimal, HighsModelStatus.kTimeLimit):
+            return status
+        self._load(solver, item)
+        return self._run(solver)
 
     def _read_optimum(self, solver: Any, item: int) -> None:
         out, form, job = self.out, self.form, self.job
