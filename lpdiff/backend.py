@@ -10,6 +10,7 @@ optimality with its own arithmetic (kkt.py) and computes reduced costs itself.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -32,6 +33,8 @@ __all__ = [
     "backend_class",
     "make_backend",
 ]
+
+_ERROR = int(Status.ERROR)
 
 ENTRY_POINT_GROUP = "lpdiff.backends"
 
@@ -63,7 +66,7 @@ class Certified:
 
     @classmethod
     def empty(cls, size: int) -> Certified:
-        return cls(*(np.full(size, np.nan) for _ in range(4)))
+        return cls(*np.full((4, size), np.nan))
 
 
 @dataclass(eq=False)
@@ -86,12 +89,15 @@ class BatchSolution:
     certificate: Certified | None = None  # of a backend that ``certifies``: OPTIMAL means certified
 
     @classmethod
-    def empty(cls, form: StandardForm, size: int, *, basis: bool = True) -> BatchSolution:
-        """Arrays to fill in; every status starts as ``ERROR``."""
+    def empty(
+        cls, form: StandardForm, size: int, *, basis: bool = True, fill: float = np.nan
+    ) -> BatchSolution:
+        """Arrays to fill in (x and y with ``fill``); every status starts as ``ERROR``."""
+        blank = np.zeros if fill == 0 else functools.partial(np.full, fill_value=fill)
         return cls(
-            x=np.full((size, form.n), np.nan),
-            y=None if form.is_mip else np.full((size, form.m), np.nan),
-            status=np.full(size, Status.ERROR, dtype=np.int8),
+            x=blank((size, form.n)),
+            y=None if form.is_mip else blank((size, form.m)),
+            status=np.full(size, _ERROR, dtype=np.int8),
             basic=np.zeros((size, form.n + form.m), dtype=bool) if basis and not form.is_mip else None,
             iterations=np.zeros(size, dtype=np.int64),
             bound=np.full(size, -np.inf) if form.is_mip else None,
@@ -134,6 +140,15 @@ class AbstractBackend(ABC):
         """Why this backend cannot run here (with the remedy), or None where it can."""
         return None
 
+    def told(self) -> str:
+        """The name, and the options that are not the default: for printing."""
+        given = [
+            f"{f.name}={getattr(self, f.name)!r}"
+            for f in dataclasses.fields(self)  # type: ignore[arg-type]
+            if f.repr and getattr(self, f.name) != f.default
+        ]
+        return self.name + (f"({', '.join(given)})" if given else "")
+
     @classmethod
     def option_names(cls) -> tuple[str, ...]:
         return tuple(f.name for f in dataclasses.fields(cls))  # type: ignore[arg-type]
@@ -153,7 +168,7 @@ def backend_class(name: str) -> type[AbstractBackend]:
     entries = available_backends()
     if name not in entries:
         raise BackendError(
-            f"unknown solver {name!r}: expected one of {', '.join(sorted(entries)) or '(none)'}; "
+            f"unknown solver {name!r}: expected one of {', '.join(['auto', *sorted(entries)])}; "
             f"other packages register theirs under the entry-point group {ENTRY_POINT_GROUP!r}"
         )
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
+import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -50,30 +52,59 @@ def run_spans(size: int, threads: int, work: Callable[[int, int], None]) -> None
     """Call ``work(start, stop)`` on spans that make up 0 .. size-1, a thread a span, and wait for all.
 
     For compiled code that holds no lock and whose items cost about the same. The calling thread takes a
-    span itself; the others are started for the call (30 us each), so nothing is left behind that a fork
-    could break. An exception of any span is raised here.
+    span itself. An exception of any span is raised here.
     """
     threads = max(1, min(threads, size))
     if threads == 1:
         work(0, size)
         return
-    errors: list[BaseException] = []
-
-    def guarded(start: int, stop: int) -> None:
-        try:
-            work(start, stop)
-        except BaseException as error:
-            errors.append(error)
-
+    done: Done = queue.SimpleQueue()
+    helpers = _helpers(os.getpid())
+    helpers.ensure(threads - 1)
     cuts = [size * k // threads for k in range(threads + 1)]
-    others = [
-        threading.Thread(target=guarded, args=(start, stop))
-        for start, stop in zip(cuts[1:-1], cuts[2:], strict=True)
-    ]
-    for thread in others:
-        thread.start()
-    guarded(cuts[0], cuts[1])
-    for thread in others:
-        thread.join()
-    if errors:
-        raise errors[0]
+    for start, stop in itertools.pairwise(cuts[1:]):
+        helpers.tasks.put((work, start, stop, done))
+    errors = [_attempt(work, cuts[0], cuts[1]), *(done.get() for _ in range(threads - 1))]
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+Done = queue.SimpleQueue[BaseException | None]
+
+
+class _Helpers:
+    """Threads that wait for spans. Starting one for each call would take longer than a small batch."""
+
+    def __init__(self) -> None:
+        self.tasks: queue.SimpleQueue[tuple[Callable[[int, int], None], int, int, Done]] = queue.SimpleQueue()
+        self.count = 0
+        self.lock = threading.Lock()
+
+    def ensure(self, count: int) -> None:
+        if self.count >= count:
+            return
+        with self.lock:
+            for _ in range(self.count, count):
+                threading.Thread(target=self._serve, daemon=True, name="lpdiff").start()
+            self.count = max(self.count, count)
+
+    def _serve(self) -> None:
+        while True:
+            work, start, stop, done = self.tasks.get()
+            done.put(_attempt(work, start, stop))
+            del work, done  # or the last batch would live until the next
+
+
+def _attempt(work: Callable[[int, int], None], start: int, stop: int) -> BaseException | None:
+    try:
+        work(start, stop)
+    except BaseException as error:
+        return error
+    return None
+
+
+@functools.cache
+def _helpers(process: int) -> _Helpers:
+    """One set a process: threads do not survive a fork. They know nothing between calls."""
+    return _Helpers()

@@ -5,45 +5,32 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .backend import AbstractBackend, BackendError, BatchSolution, make_backend
-from .kkt import Judged, Standing, certify, certify_integers, prove_infeasible, prove_unbounded, stand
-from .scaling import Units
+from .kkt import Judged, Standing, certify, certify_integers, stand
+from .proofs import prove_infeasible, prove_unbounded
+from .scaling import Balance, Units
 from .screen import fault, normalised, screen, without_variables
+from .solved import Solved, blank, concatenate, unsolved, write, write_arrays
 from .standard import Data, StandardForm
-from .status import Certificate, Status, UnsupportedError
+from .status import Status, UnsupportedError
 
 __all__ = ["Plan", "Route", "Solved"]
 
 # Numbers a chunk of a batch may hold: bounds the memory of the certificate's temporaries.
 _CHUNK = 2**23
 
+_NONE = np.zeros(0, dtype=np.int64)
 
-@dataclass(eq=False)
-class Solved:
-    """A batch, solved and certified, in the sense of min. Failed items hold NaN, or an infinite value.
+_INACCURATE = int(Status.INACCURATE)
 
-    ``basic`` is as in ``BatchSolution``; rows of items whose basis is found on demand are empty, and where
-    that is so for all items the array is (B, 0). ``solvers`` tells who solved an item: a place in
-    ``Plan.solvers``.
-    """
-
-    judged: Judged
-    status: np.ndarray  # (B,) int8 of Status
-    iterations: np.ndarray  # (B,) int64
-    basic: np.ndarray  # (B, n + m) bool, or (B, 0)
-    solvers: np.ndarray  # (B,) int8
-    fallbacks: np.ndarray  # (B,) bool: a proposal was refused
-    certificates: dict[int, Certificate] = field(default_factory=dict)
-    messages: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def all_ok(self) -> bool:
-        return not self.status.any()  # OPTIMAL is 0
+# How much larger (2^13) the fallback sees the numbers: its tolerance of 1e-9 is 1e-13 then. Less would be
+# rounding, and simplex would go round in circles.
+_MORE = 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +104,8 @@ class Plan:
 
     def __repr__(self) -> str:
         limit = "no time limit" if self.time_limit is None else f"{self.time_limit:g} s an item"
-        asked = ", then ".join(repr(backend) for backend in (*(r.backend for r in self.routes), self.backend))
+        backends = (*(route.backend for route in self.routes), self.backend)
+        asked = ", then ".join(backend.told() for backend in backends)
         head = f"Plan: {asked}, {self.threads} thread(s), {limit}, certificate tolerance {self.tolerance:g}"
         return "\n  ".join([head, *self.why])
 
@@ -130,21 +118,31 @@ class Plan:
             refused = solved.fallbacks[rest]
             general = self._solve_in_chunks(data.take(rest) if len(rest) < data.size else data)
             general.fallbacks |= refused
-            _write(solved, general, rest)
+            write(solved, general, rest)
         return solved
 
     def stand(self, data: Data, x: np.ndarray, y: np.ndarray, ok: np.ndarray, basic: np.ndarray) -> Standing:
-        """Bases of solutions that ``solve`` returned, and what they prove; those not found then are found now.
+        """Bases of solutions that ``solve`` returned, and what they prove; those unknown are found now.
 
         Args:
             x, y, ok, basic: As in ``Solved``; ``ok`` is (B,) bool, and the other items are not looked at.
         """
         x, y = (np.where(ok[:, None], array, 0.0) for array in (x, y))
-        form = self.form
-        if basic.shape[1] == 0 and form.n + form.m:
-            basic = np.zeros((len(x), form.n + form.m), dtype=bool)
-        lacking = ok & ~basic.any(axis=1)
         data = normalised(data)
+        asked = np.logical_not(basic.any(axis=1))  # what is found now are trees and single columns
+        basic = self.bases(data, x, y, ok, basic)
+        units = Units.of(self.form, data)
+        data, (x, y) = units.enlarge(data), units.enlarge_solution(x, y)
+        return stand(self.form, data, x, y, basic, self.tolerance, checked=asked)
+
+    def bases(
+        self, data: Data, x: np.ndarray, y: np.ndarray, ok: np.ndarray, basic: np.ndarray
+    ) -> np.ndarray:
+        """Bases of ``ok`` items, (B, n + m): those that are known, and those that can be found."""
+        width = self.form.n + self.form.m
+        if basic.shape[1] < width:
+            basic = np.zeros((len(x), width), dtype=bool)
+        lacking = ok & ~basic.any(axis=1)
         for route in self.routes:
             items = np.flatnonzero(lacking)
             if len(items) == 0:
@@ -154,32 +152,34 @@ class Plan:
                 basic = basic.copy()
                 basic[items] = found
                 lacking[items] = ~found.any(axis=1)
-        units = Units.of(form, data)
-        return stand(form, units.enlarge(data), *units.enlarge_solution(x, y), basic, self.tolerance)
+        return basic
 
     # -- specialised backends ------------------------------------------------------------------------
 
     def _specialised(self, data: Data) -> tuple[Solved | None, np.ndarray]:
         """What the routes solve, certified, and the items that are left."""
         solved: Solved | None = None
-        rest = np.arange(data.size)
+        rest: np.ndarray | None = None  # all
         for place, route in enumerate(self.routes):
-            part = data if len(rest) == data.size else data.take(rest)
+            part = data if rest is None else data.take(rest)
             proposal = self._propose(route.backend, route.state, part)
             if proposal.certificate is None:  # it broke
                 continue
             found = self._accepted(proposal, place)
-            if solved is None:
+            if solved is None or rest is None:
                 solved = found
             else:
                 found.fallbacks |= solved.fallbacks[rest]
-                _write(solved, found, rest)
+                write(solved, found, rest)
             # What is said to have no optimum goes to the general solver at once, which gives the proof.
-            rest = rest[(found.status == Status.ERROR) | (found.status == Status.INACCURATE)]
+            if found.all_ok:
+                break
+            open_ = (found.status == Status.ERROR) | (found.status == Status.INACCURATE)
+            rest = np.flatnonzero(open_) if rest is None else rest[open_]
             if len(rest) == 0:
                 break
         if solved is None or solved.all_ok:
-            return solved, rest[:0]
+            return solved, _NONE
         return solved, np.flatnonzero(solved.status != Status.OPTIMAL)
 
     def _accepted(self, proposal: BatchSolution, place: int) -> Solved:
@@ -189,7 +189,7 @@ class Plan:
             value=certificate.value,
             x=proposal.x,
             y=proposal.y,
-            ok=status == Status.OPTIMAL,
+            ok=status == 0,  # OPTIMAL
             gap=certificate.gap,
             primal_residual=certificate.primal_residual,
             dual_residual=certificate.dual_residual,
@@ -199,8 +199,8 @@ class Plan:
             status=status,
             iterations=proposal.iterations,
             basic=np.zeros((size, 0), dtype=bool) if proposal.basic is None else proposal.basic,
-            solvers=np.full(size, place, dtype=np.int8),
-            fallbacks=status == Status.INACCURATE,
+            solvers=np.full(size, place, dtype=np.int8) if place else np.zeros(size, dtype=np.int8),
+            fallbacks=status == _INACCURATE,
         )
 
     # -- the general backend -------------------------------------------------------------------------
@@ -215,12 +215,12 @@ class Plan:
             (start, self._solve_generally(data.take(slice(start, start + chunk))))
             for start in range(0, size, chunk)
         ]
-        return _concatenate(parts)
+        return concatenate(parts)
 
     def _solve_generally(self, data: Data) -> Solved:
         data = normalised(data)
         size = data.size
-        solved = _unsolved(self.form, size, len(self.routes))
+        solved = unsolved(self.form, size, len(self.routes))
         status = solved.status
         screen(self.form, data, status, solved.certificates, solved.messages)
         todo = np.flatnonzero(status == Status.ERROR)
@@ -232,18 +232,31 @@ class Plan:
                 self._confirm_unbounded(data, solved)
         failed = status != Status.OPTIMAL
         if failed.any():
-            _blank(solved, failed, status)
+            blank(solved, failed, status)
         solved.messages = {item: text for item, text in solved.messages.items() if failed[item]}
         return solved
 
     def _attempt(
-        self, backend: AbstractBackend, state: Any, data: Data, items: np.ndarray, solved: Solved
+        self,
+        backend: AbstractBackend,
+        state: Any,
+        data: Data,
+        items: np.ndarray,
+        solved: Solved,
+        trial: int = 0,
     ) -> None:
-        """Let a backend propose for ``items`` (the items of ``data``), and judge its proposals."""
-        units = Units.of(self.form, data)
+        """Let a backend propose for ``items`` (the items of ``data``), and judge its proposals.
+
+        What was refused once (``trial`` 1) is shown in larger numbers; the last word (2) is judged loosely.
+        """
+        units = Units.of(self.form, data, _MORE if trial == 1 else 0)
         enlarged = units.enlarge(data)
-        proposal = self._propose(backend, state, enlarged)
-        judged = self._judge(enlarged, proposal)
+        balance = Balance.of(self.form, enlarged) if trial else None
+        shown = enlarged if balance is None else balance.apply(self.form, enlarged)
+        proposal = self._propose(backend, state, shown)
+        if balance is not None:
+            balance.restore(proposal)
+        judged = self._judge(enlarged, proposal, loose=trial == 2)
         units.restore(judged)
         status = proposal.status.astype(np.int8)
         refused = (status == Status.OPTIMAL) & ~judged.ok
@@ -256,7 +269,7 @@ class Plan:
         if len(items) == len(solved.status):
             solved.judged = judged
         else:
-            _write_arrays(solved.judged, judged, items)
+            write_arrays(solved.judged, judged, items)
         if proposal.basic is not None:
             solved.basic[items] = proposal.basic
         solved.status[items] = status
@@ -274,7 +287,7 @@ class Plan:
             return without_variables(self.form, data, self.tolerance)
         try:
             proposal = backend.solve(state, data, threads=self.threads, time_limit=self.time_limit)
-            wrong = fault(self.form, data.size, proposal)
+            wrong = None if getattr(proposal, "certificate", None) else fault(self.form, data.size, proposal)
         except (BackendError, UnsupportedError):
             raise
         except Exception as error:
@@ -288,7 +301,7 @@ class Plan:
         broken.messages = dict.fromkeys(range(data.size), text)
         return broken
 
-    def _judge(self, data: Data, proposal: BatchSolution) -> Judged:
+    def _judge(self, data: Data, proposal: BatchSolution, *, loose: bool) -> Judged:
         form, optimal = self.form, proposal.status == Status.OPTIMAL
         # What a backend leaves in the rows of failed items is never read.
         x = np.where(optimal[:, None], proposal.x, 0.0)
@@ -298,24 +311,29 @@ class Plan:
             return certify_integers(form, data, x, bound, self.tolerance)
         assert proposal.y is not None
         y = np.where(optimal[:, None], proposal.y, 0.0)
-        return certify(form, data, x, y, proposal.basic, self.tolerance)
+        return certify(form, data, x, y, proposal.basic, self.tolerance, loose=loose)
 
     def _fall_back(self, data: Data, solved: Solved) -> None:
-        """What is not proved goes to HiGHS with tight tolerances, first dual, then primal simplex."""
-        for method in ("dual", "primal"):
+        """What is not proved goes to HiGHS with tight tolerances, first dual, then primal simplex.
+
+        The last is judged loosely: a vertex so ill-conditioned that it is not exact may pass.
+        """
+        for trial, method in enumerate(("dual", "primal"), start=1):
             unproved = np.isin(solved.status, (Status.INACCURATE, Status.ERROR))
             for item, certificate in solved.certificates.items():
                 unproved[item] |= not certificate.verified
             items = np.flatnonzero(unproved)
             if len(items) == 0:
                 return
-            strict = _strict(method)
+            strict = _limited(_strict(method), self.form)
             before = {int(i): (solved.status[i], solved.certificates.get(int(i))) for i in items}
             for item in before:
                 solved.certificates.pop(item, None)
             solved.fallbacks[items] = True
             solved.solvers[items] = len(self.routes) + 1
-            self._attempt(strict, strict.prepare(self.form), data.take(items), items, solved)
+            self._attempt(strict, strict.prepare(self.form), data.take(items), items, solved, trial)
+            tired = items[solved.status[items] == Status.ITERATION_LIMIT]
+            solved.status[tired] = Status.ERROR
             for item, (claimed, claim) in before.items():
                 # A claim that nobody proved stands against an error, not against a proof.
                 if claim is not None and solved.status[item] in (Status.ERROR, Status.INACCURATE):
@@ -329,9 +347,9 @@ class Plan:
             return
         part = data.take(items)
         part = dataclasses.replace(part, c=np.zeros_like(part.c))
-        asked = _unsolved(self.form, len(items), 0)
-        strict = _strict("dual")
-        self._attempt(strict, strict.prepare(self.form), part, np.arange(len(items)), asked)
+        asked = unsolved(self.form, len(items), 0)
+        strict = _limited(_strict("dual"), self.form)
+        self._attempt(strict, strict.prepare(self.form), part, np.arange(len(items)), asked, 1)
         for local, item in enumerate(items.tolist()):
             if asked.status[local] == Status.INFEASIBLE and asked.certificates[local].verified:
                 solved.status[item] = Status.INFEASIBLE
@@ -341,65 +359,11 @@ class Plan:
 def _strict(method: str) -> AbstractBackend:
     """HiGHS at its tightest sensible tolerances."""
     tolerances = {"primal_tolerance": 1e-9, "dual_tolerance": 1e-9}
-    return make_backend("highs", {"method": method, "presolve": False} | tolerances)
+    return make_backend("highs", {"method": method, "presolve": False, "warm_start": False} | tolerances)
 
 
-def _unsolved(form: StandardForm, size: int, solver: int) -> Solved:
-    numbers = {key: np.zeros(size) for key in ("value", "gap", "primal_residual", "dual_residual")}
-    return Solved(
-        judged=Judged(
-            x=np.zeros((size, form.n)), y=np.zeros((size, form.m)), ok=np.zeros(size, dtype=bool), **numbers
-        ),
-        status=np.full(size, Status.ERROR, dtype=np.int8),
-        iterations=np.zeros(size, dtype=np.int64),
-        basic=np.zeros((size, form.n + form.m), dtype=bool),
-        solvers=np.full(size, solver, dtype=np.int8),
-        fallbacks=np.zeros(size, dtype=bool),
-    )
-
-
-_ARRAYS = ("status", "iterations", "solvers", "fallbacks")
-
-
-def _write(target: Solved, source: Solved, items: np.ndarray) -> None:
-    """Put a part of the batch in its place, with all that is told of it."""
-    if target.basic.shape[1] < source.basic.shape[1]:
-        target.basic = np.zeros((len(target.status), source.basic.shape[1]), dtype=bool)
-    if source.basic.shape[1]:
-        target.basic[items] = source.basic
-    _write_arrays(target.judged, source.judged, items)
-    for name in _ARRAYS:
-        getattr(target, name)[items] = getattr(source, name)
-    target.certificates |= {int(items[k]): v for k, v in source.certificates.items()}
-    target.messages |= {int(items[k]): v for k, v in source.messages.items()}
-
-
-def _write_arrays(target: Judged, source: Judged, items: np.ndarray) -> None:
-    for name, array in vars(source).items():
-        getattr(target, name)[items] = array
-
-
-def _blank(solved: Solved, failed: np.ndarray, status: np.ndarray) -> None:
-    """Failed items hold no number that could be taken for a solution."""
-    judged = solved.judged
-    for name in ("x", "y", "gap", "primal_residual", "dual_residual", "value"):
-        getattr(judged, name)[failed] = np.nan
-    judged.ok[failed] = False
-    solved.basic[failed] = False
-    judged.value[status == Status.INFEASIBLE] = np.inf
-    judged.value[status == Status.UNBOUNDED] = -np.inf
-
-
-def _concatenate(parts: list[tuple[int, Solved]]) -> Solved:
-    solved = [part for _, part in parts]
-    judged = {
-        name: np.concatenate([getattr(part.judged, name) for part in solved])
-        for name in vars(solved[0].judged)
-    }
-    return Solved(
-        judged=Judged(**judged),
-        basic=np.concatenate([part.basic for part in solved]),
-        **{name: np.concatenate([getattr(part, name) for part in solved]) for name in _ARRAYS},
-        certificates={start + k: v for start, part in parts for k, v in part.certificates.items()},
-        messages={start + k: v for start, part in parts for k, v in part.messages.items()},
-    )
+def _limited(backend: AbstractBackend, form: StandardForm) -> AbstractBackend:
+    """Tolerances near rounding can send simplex round in circles: it stops far beyond what it ever takes."""
+    if "iteration_limit" not in backend.option_names():
+        return backend
+    return dataclasses.replace(backend, iteration_limit=10_000 + 100 * (form.n + form.m))  # type: ignore[type-var]

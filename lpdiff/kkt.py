@@ -1,11 +1,12 @@
-"""Certificates: is this proposal optimal, is this LP really infeasible, is the optimum unique?
+"""Certificates: is this proposal optimal, is it a vertex, is the optimum unique?
 
 Everything is lpdiff's own arithmetic on the original data; nothing is taken on a solver's word.
 Weak duality: for every y, with d = c - A'y,
 
     D(y) = sum(rl y+ - ru y-) + sum(l d+ - u d-)  <=  z,
 
-so a feasible x with c'x - D(y) <= tol (1 + |z|) is optimal to that tolerance.
+so a feasible x with c'x - D(y) <= tol (1 + |z|) is optimal to that tolerance. That is all that can be asked
+of an interior point. Vertices must be exact to rounding, too: see exact.py.
 """
 
 from __future__ import annotations
@@ -13,17 +14,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
+import scipy.sparse as sp
+import scipy.sparse.linalg
 
+from .exact import NOISE, Residuals, exact
 from .standard import Data, StandardForm
-from .status import BasisStatus, Certificate
+from .status import BasisStatus
 
 __all__ = [
     "Judged",
     "Standing",
     "certify",
     "certify_integers",
-    "prove_infeasible",
-    "prove_unbounded",
     "stand",
 ]
 
@@ -31,11 +34,11 @@ __all__ = [
 # the rounding of a basic solution, far below the solvers' tolerances.
 _TIE = 1e-9
 
-# Magnitudes below this (relative) cannot be told from rounding.
-_NOISE = 1e-13
+# Pivots below this, beside the largest in rows and columns of size 1, make a basis singular.
+_PIVOT = 1e-12
 
-# How far (relative) a solver's direction may miss a row it should run along.
-_SLACK = 1e-7
+# Bases of at most this many rows are factorised as dense matrices.
+_DENSE = 100
 
 
 @dataclass(eq=False)
@@ -69,17 +72,23 @@ def certify(
     y: np.ndarray,
     basic: np.ndarray | None,
     tolerance: float,
+    *,
+    loose: bool = False,
 ) -> Judged:
     """Judge proposals (x, y), and clean rounding off them.
 
     Args:
         x, y: Proposals, (B, n) and (B, m).
-        basic: Basic columns and logicals, (B, n + m), or None.
+        basic: Basic columns and logicals, (B, n + m), or None. Items with m of them claim to be vertices.
         tolerance: Relative to the magnitudes that enter each residual.
+        loose: Judge vertices by the tolerance, too, as interior points are.
     """
     batch = len(x)
+    vertex = np.zeros(batch, dtype=bool)
     if basic is None:
         basic = np.zeros((batch, form.n + form.m), dtype=bool)
+    elif not loose:
+        vertex = basic.sum(axis=1) == form.m
     # NaN would fail every comparison below, but infinity would pass: inf <= tolerance * inf.
     finite = np.isfinite(x).all(axis=1) & np.isfinite(y).all(axis=1)
     x, y = np.where(finite[:, None], x, 0.0), np.where(finite[:, None], y, 0.0)
@@ -89,33 +98,39 @@ def certify(
     y = np.where(basic_rows, 0.0, y)
     y = np.where(np.isneginf(data.row_lower), np.minimum(y, 0.0), y)
     y = np.where(np.isposinf(data.row_upper), np.maximum(y, 0.0), y)
-    d = data.c - form.transposed_times(data.values, y)
     x = x + 0.0  # no negative zeros
-    activity = form.times(data.values, x)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+        d = data.c - form.transposed_times(data.values, y)
+        activity = form.times(data.values, x)
+        violations = (
+            _violation(x, data.lower, data.upper),
+            _violation(activity, data.row_lower, data.row_upper),
+        )
+        wrong_sign = np.where(np.isneginf(data.lower), np.maximum(d, 0.0), 0.0)
+        wrong_sign = np.maximum(wrong_sign, np.where(np.isposinf(data.upper), np.maximum(-d, 0.0), 0.0))
+        wrong_sign = np.where(basic_columns, np.abs(d), wrong_sign)
+        primal_residual = np.maximum(_max(violations[0]), _max(violations[1]))
+        dual_residual = _max(wrong_sign)
+        d = np.where(basic_columns, 0.0, d)
 
-    violations = _violation(x, data.lower, data.upper), _violation(activity, data.row_lower, data.row_upper)
-    wrong_sign = np.where(np.isneginf(data.lower), np.maximum(d, 0.0), 0.0)
-    wrong_sign = np.maximum(wrong_sign, np.where(np.isposinf(data.upper), np.maximum(-d, 0.0), 0.0))
-    wrong_sign = np.where(basic_columns, np.abs(d), wrong_sign)
-    primal_residual = np.maximum(_max(violations[0]), _max(violations[1]))
-    dual_residual = _max(wrong_sign)
-    d = np.where(basic_columns, 0.0, d)
-
-    value = np.sum(data.c * x, axis=1)
-    dual_value = _support(y, data.row_lower, data.row_upper) + _support(d, data.lower, data.upper)
-    gap = value - dual_value
+        value = np.sum(data.c * x, axis=1)
+        gap = value - _support(y, data.row_lower, data.row_upper) - _support(d, data.lower, data.upper)
     closed = np.abs(gap) <= tolerance * (1 + np.abs(value))
     if not closed.all():
         open_ = np.flatnonzero(~closed)
-        gap[open_] = value[open_] - _dual_value_without_noise(
-            form, data.take(open_), y[open_], basic_columns[open_]
-        )
-        closed = np.abs(gap) <= tolerance * (1 + np.abs(value))
-    ok = finite & closed
+        with np.errstate(over="ignore", invalid="ignore"):
+            gap[open_] = value[open_] - _dual_value_without_noise(
+                form, data.take(open_), y[open_], basic_columns[open_]
+            )
+            closed = np.abs(gap) <= tolerance * (1 + np.abs(value))
+    ok = finite & closed & np.isfinite(gap) & np.isfinite(primal_residual) & np.isfinite(dual_residual)
     ok &= (primal_residual <= tolerance) | _small(
         form, data, violations, x, activity, primal_residual, tolerance
     )
     ok &= (dual_residual <= tolerance) | _small_dual(form, data, wrong_sign, y, dual_residual, tolerance)
+    vertex &= ok
+    if vertex.any():
+        ok &= ~vertex | exact(form, data, Residuals(x, y, d, activity, *violations, wrong_sign), vertex)
 
     return Judged(
         value=value,
@@ -129,13 +144,21 @@ def certify(
 
 
 def stand(
-    form: StandardForm, data: Data, x: np.ndarray, y: np.ndarray, basic: np.ndarray, tolerance: float
+    form: StandardForm,
+    data: Data,
+    x: np.ndarray,
+    y: np.ndarray,
+    basic: np.ndarray,
+    tolerance: float,
+    checked: np.ndarray | None = None,
 ) -> Standing:
     """Read the bases of certified vertices.
 
     Args:
         x, y: As ``certify`` returned them, (B, n) and (B, m), finite.
-        basic: Basic columns and logicals, (B, n + m); items without m of them have no basis.
+        basic: Basic columns and logicals, (B, n + m); items without m of them have no basis, nor have those
+            whose m members are linearly dependent.
+        checked: (B,) bool: items whose members are known to be independent.
     """
     basic_columns, basic_rows = basic[:, : form.n], basic[:, form.n :]
     d = np.where(basic_columns, 0.0, data.c - form.transposed_times(data.values, y))
@@ -143,15 +166,21 @@ def stand(
     column_status, columns_at_bound = _stand(x, d, data.lower, data.upper, basic_columns, tolerance)
     row_status, rows_at_bound = _stand(activity, y, data.row_lower, data.row_upper, basic_rows, tolerance)
     has_basis = (basic.sum(axis=1) == form.m) & columns_at_bound & rows_at_bound
+    doubtful = np.flatnonzero(has_basis if checked is None else has_basis & ~checked)
+    has_basis[doubtful] = _independent(form, data.take(doubtful).values, basic[doubtful])
+    # What rounding leaves of a reduced cost, and of a row: no tie is broken by less.
+    noise_d = 10 * NOISE * (np.abs(data.c) + form.transposed_times(np.abs(data.values), np.abs(y)))
+    noise_x = 10 * NOISE * _max(np.abs(x))[:, None]
+    noise_rows = 10 * NOISE * form.times(np.abs(data.values), np.abs(x))
     x_unique = (
         has_basis
-        & _nonzero(d, basic_columns | (data.lower == data.upper))
-        & _nonzero(y, basic_rows | (data.row_lower == data.row_upper))
+        & _held(d, column_status, noise_d, basic_columns | (data.lower == data.upper))
+        & _held(y, row_status, 0.0, basic_rows | (data.row_lower == data.row_upper))
     )
     y_unique = (
         has_basis
-        & _inside(x, data.lower, data.upper, basic_columns)
-        & _inside(activity, data.row_lower, data.row_upper, basic_rows)
+        & _inside(x, data.lower, data.upper, noise_x, basic_columns)
+        & _inside(activity, data.row_lower, data.row_upper, noise_rows, basic_rows)
     )
     return Standing(column_status, row_status, has_basis, x_unique, y_unique)
 
@@ -199,104 +228,6 @@ def certify_integers(
     )
 
 
-# -- no optimum --------------------------------------------------------------------------------------
-
-
-def prove_infeasible(form: StandardForm, data: Data, ray: np.ndarray | None) -> Certificate:
-    """Check a Farkas ray y on a batch of one.
-
-    Every x within its bounds has  y'Ax >= sum(l (A'y)+ - u (A'y)-) ... ; feasibility would need
-    sum(rl y+ - ru y-) + sum(l a+ - u a-) <= 0 with a = -A'y. A positive value is the proof.
-    """
-    if ray is None or not _is_ray(ray, form.m):
-        return Certificate("farkas", np.zeros(form.m), False, "no certificate from the solver")
-    best, noise = -np.inf, 0.0
-    vector = ray / np.abs(ray).max()
-    for signed in (vector, -vector):
-        y = signed
-        y = np.where(np.abs(y) <= _TIE, 0.0, y)
-        y = np.where(np.isneginf(data.row_lower[0]), np.minimum(y, 0.0), y)
-        y = np.where(np.isposinf(data.row_upper[0]), np.maximum(y, 0.0), y)
-        a = -form.transposed_times(data.values, y[None])[0]
-        size = form.transposed_times(np.abs(data.values), np.abs(y[None]))[0]
-        # Only towards an infinite bound is a rounding dropped: times a large finite one it would count.
-        impossible = ((a > 0) & np.isneginf(data.lower[0])) | ((a < 0) & np.isposinf(data.upper[0]))
-        a = np.where(impossible & (np.abs(a) <= _TIE * size), 0.0, a)
-        if not (impossible & (a != 0)).any():
-            terms = np.concatenate(
-                [
-                    _support_terms(y[None], data.row_lower, data.row_upper)[0],
-                    _support_terms(a[None], data.lower, data.upper)[0],
-                ]
-            )
-            contradiction = float(terms.sum())
-            if contradiction > best:
-                best, noise, vector = contradiction, float(np.abs(terms).sum()), y
-    rows = np.argsort(-np.abs(vector), kind="stable")[:4]
-    rows = rows[np.abs(vector[rows]) > 1e-6]
-    named = ", ".join(f"{form.name_of_row(i)} (times {vector[i]:.3g})" for i in rows)
-    more = int((np.abs(vector) > 1e-6).sum()) - len(rows)
-    if not best > _TIE * noise:
-        return Certificate("farkas", vector, False, f"suspect rows: {named} (not verified)")
-    return Certificate(
-        "farkas",
-        vector,
-        True,
-        f"{named}{f' and {more} more' if more else ''}, added up, contradict the variables' bounds by "
-        f"{best:.6g}",
-    )
-
-
-def prove_unbounded(form: StandardForm, data: Data, ray: np.ndarray | None) -> Certificate:
-    """Check a direction r on a batch of one: c'r < 0, and x + t r stays feasible for all t >= 0."""
-    if ray is None:
-        ray = _along_empty_column(form, data)
-    if not _is_ray(ray, form.n):
-        return Certificate("direction", np.zeros(form.n), False, "no certificate from the solver")
-    r = ray / np.abs(ray).max()
-    # Rounding towards a finite bound is dropped, so that r keeps to the box; what the rows then feel is
-    # measured against the terms that make it up, however small those are.
-    into_lower, into_upper = np.isfinite(data.lower[0]), np.isfinite(data.upper[0])
-    blocked = (into_lower & (r < 0)) | (into_upper & (r > 0))
-    r = np.where((np.abs(r) <= _TIE) | (blocked & (np.abs(r) <= _SLACK)), 0.0, r)
-    blocked &= r != 0
-    rows = form.times(data.values, r[None])[0]
-    slack = _SLACK * form.times(np.abs(data.values), np.abs(r[None]))[0]
-    blocked_rows = (np.isfinite(data.row_lower[0]) & (rows < -slack)) | (
-        np.isfinite(data.row_upper[0]) & (rows > slack)
-    )
-    terms = data.c[0] * r
-    rate = float(np.sum(terms))
-    verified = bool(
-        not blocked.any() and not blocked_rows.any() and rate < -_TIE * float(np.abs(terms).sum())
-    )
-    columns = np.argsort(-np.abs(r), kind="stable")[:4]
-    columns = columns[np.abs(r[columns]) > 1e-6]
-    named = ", ".join(f"{form.name_of_variable(j)} (by {r[j]:+.3g})" for j in columns)
-    more = int((np.abs(r) > 1e-6).sum()) - len(columns)
-    return Certificate(
-        "direction",
-        r,
-        verified,
-        f"moving {named}{f' and {more} more' if more else ''} improves the objective by "
-        f"{abs(rate):.6g} a step, forever" + ("" if verified else " (not verified)"),
-    )
-
-
-def _along_empty_column(form: StandardForm, data: Data) -> np.ndarray:
-    """The direction of a variable in no row that improves forever (solvers give no ray for it), or zero."""
-    c, lower, upper = data.c[0], data.lower[0], data.upper[0]
-    endless = np.where(c < 0, np.isposinf(upper), np.where(c > 0, np.isneginf(lower), False))
-    ray = np.zeros(form.n)
-    for j in np.flatnonzero(endless & (np.diff(form.indptr) == 0))[:1]:
-        ray[j] = -np.sign(c[j])
-    return ray
-
-
-def _is_ray(ray: np.ndarray, size: int) -> bool:
-    return bool(np.shape(ray) == (size,) and np.isfinite(ray).all() and np.any(ray))
-
-
 # -- pieces --------------------------------------------------------------------------------------------
 
 
@@ -322,10 +253,10 @@ def _dual_value_without_noise(
     form: StandardForm, data: Data, y: np.ndarray, basic_columns: np.ndarray
 ) -> np.ndarray:
     """D(y) where duals within rounding of zero count as zero: times a bound of 1e12 they would not."""
-    y = np.where(np.abs(y) <= _NOISE * _max(np.abs(y))[:, None], 0.0, y)
+    y = np.where(np.abs(y) <= NOISE * _max(np.abs(y))[:, None], 0.0, y)
     d = data.c - form.transposed_times(data.values, y)
     size = np.abs(data.c) + form.transposed_times(np.abs(data.values), np.abs(y))
-    d = np.where(basic_columns | (np.abs(d) <= _NOISE * size), 0.0, d)
+    d = np.where(basic_columns | (np.abs(d) <= NOISE * size), 0.0, d)
     return _support(y, data.row_lower, data.row_upper) + _support(d, data.lower, data.upper)
 
 
@@ -387,11 +318,51 @@ def _stand(
     return status, np.all(away <= tolerance, axis=1)
 
 
-def _nonzero(dual: np.ndarray, excused: np.ndarray) -> np.ndarray:
-    scale = 1 + np.abs(dual).max(axis=1, initial=0.0)[:, None]
-    return np.all(excused | (np.abs(dual) > _TIE * scale), axis=1)
+def _held(dual: np.ndarray, status: np.ndarray, noise: np.ndarray | float, excused: np.ndarray) -> np.ndarray:
+    """Whether every nonbasic member would cost something to move: d > 0 at a lower bound, < 0 at an upper."""
+    tie = np.maximum(_TIE * (1 + _max(np.abs(dual))[:, None]), noise)
+    held = ((status == BasisStatus.LOWER) & (dual > tie)) | ((status == BasisStatus.UPPER) & (dual < -tie))
+    return np.all(excused | held, axis=1)
 
 
-def _inside(point: np.ndarray, lower: np.ndarray, upper: np.ndarray, basic: np.ndarray) -> np.ndarray:
-    margin = _TIE * (1 + np.abs(point))
+def _inside(
+    point: np.ndarray, lower: np.ndarray, upper: np.ndarray, noise: np.ndarray, basic: np.ndarray
+) -> np.ndarray:
+    margin = np.maximum(_TIE * (1 + np.abs(point)), noise)
     return np.all(~basic | ((point - lower > margin) & (upper - point > margin)), axis=1)
+
+
+def _independent(form: StandardForm, values: np.ndarray, basic: np.ndarray) -> np.ndarray:
+    """Whether the m members of each basis are linearly independent: (B,). Equal bases are looked at once.
+
+    That is so if and only if K = A[nonbasic rows, basic columns] can be inverted.
+    """
+    found = np.zeros(len(basic), dtype=bool)
+    known: dict[bytes, bool] = {}
+    for item, members in enumerate(basic):
+        key = np.packbits(members).tobytes() if len(values) == 1 else b""
+        if key not in known or not key:
+            matrix = form.matrix(values[item if len(values) > 1 else 0])
+            known[key] = _invertible(matrix[:, members[: form.n]][~members[form.n :]])
+        found[item] = known[key]
+    return found
+
+
+def _invertible(matrix: sp.csc_array) -> bool:
+    """Whether a square matrix has an inverse, by the pivots of its factors; rows and columns brought to 1."""
+    if matrix.shape[0] == 0:
+        return True
+    for axis in (1, 0):
+        size = abs(matrix).max(axis=axis).toarray().ravel()
+        if not (size > 0).all():
+            return False
+        scale = sp.diags_array(1 / size)
+        matrix = scale @ matrix if axis else matrix @ scale
+    if matrix.shape[0] <= _DENSE:
+        pivots = np.abs(np.diag(scipy.linalg.lapack.dgetrf(matrix.toarray())[0]))
+    else:
+        try:
+            pivots = np.abs(scipy.sparse.linalg.splu(sp.csc_array(matrix)).U.diagonal())
+        except RuntimeError:  # exactly singular
+            return False
+    return bool(pivots.min() > _PIVOT * pivots.max())

@@ -110,7 +110,7 @@ class Network:
         if self.flipped:
             swap = self.row_scale < 0.0
             if len(lower) != len(upper):
-                lower, upper = (np.array(side) for side in np.broadcast_arrays(lower, upper))
+                lower, upper = (np.array(side, order="C") for side in np.broadcast_arrays(lower, upper))
             lower[:, swap], upper[:, swap] = upper[:, swap], lower[:, swap]
         return lower, upper
 

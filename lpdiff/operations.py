@@ -15,28 +15,33 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
 
 from .autograd import AbstractOperation, Tensors, apply
 from .basis import Tangents, VertexPoint, vertex_jvp, vertex_vjp
-from .engine import Plan, Solved
-from .gradients import NAMES, AbstractGradient
+from .engine import Plan
+from .gradients import AbstractGradient
 from .reading import INFINITY
+from .refusals import no_rule_error, refuse_integers, solve_error
+from .solved import Solved
 from .standard import FIELDS, Data, StandardForm
-from .status import SolveError, Status, UnsupportedError
+from .status import SolveError, Status
 
-__all__ = ["OUTPUTS", "STANDING", "SolveOperation", "no_rule_error"]
+__all__ = ["OUTPUTS", "REPORT", "STANDING", "SolveOperation"]
 
 OUTPUTS = (
     # These carry derivatives. x comes twice: ``x`` is the user's, under the gradient rule for dx/dc;
     # ``x_exact`` is what the value's own gradient is made of, whose derivative in c is the exact zero.
     # The two share their memory, so neither is handed out as it is.
     *("value", "x_exact", "x", "y"),
-    *("status", "basic", "gap", "primal_residual", "dual_residual", "iterations", "solvers", "fallback"),
+    *("status", "basic", "report"),
 )
+
+# Columns of ``report``, (B, 6).
+REPORT = ("gap", "primal_residual", "dual_residual", "iterations", "solvers", "fallback")
 
 Outputs = dict[str, Any]  # tensors by name
 
@@ -63,15 +68,20 @@ class SolveOperation(AbstractOperation):
         if self.throw and not solved.all_ok:
             raise solve_error(self.plan, solved, self.batch_shape)
         judged = solved.judged
-        return (
-            *(judged.value, judged.x, judged.x, judged.y),
-            *(solved.status, solved.basic, judged.gap, judged.primal_residual, judged.dual_residual),
-            *(solved.iterations, solved.solvers, solved.fallbacks),
-        )
+        report = np.empty((len(solved.status), len(REPORT)))
+        report[:, 0], report[:, 1] = judged.gap, judged.primal_residual
+        report[:, 2], report[:, 3] = judged.dual_residual, solved.iterations
+        report[:, 4], report[:, 5] = solved.solvers, solved.fallbacks
+        return judged.value, judged.x, judged.x, judged.y, solved.status, solved.basic, report
 
     def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
         if self.plan.form.is_mip and any(needs[1:]):
-            _refuse_mip()
+            refuse_integers()
+        gz = grads[0]
+        if gz is not None and not any(needs[1:]) and self._alone(grads):
+            # The usual case, cut short: the gradient of the value in the costs.
+            x = _req(outputs[1])
+            return (_reduce(gz[:, None] * x, _req(inputs[0])), *[None] * (len(needs) - 1))
         out = dict(zip(OUTPUTS, outputs, strict=True))
         total: list[torch.Tensor | None] = [None] * len(FIELDS)
         gz, gx_exact, gx, gy = grads
@@ -98,9 +108,13 @@ class SolveOperation(AbstractOperation):
             for g, t, need in zip(total, inputs, needs, strict=True)
         )
 
+    def _alone(self, grads: Tensors) -> bool:
+        """Whether the value alone has a cotangent, and no item failed."""
+        return all(g is None for g in grads[1:]) and self.solved is not None and self.solved.all_ok
+
     def jvp(self, inputs: Tensors, outputs: Tensors, tangents: Tensors) -> Tensors:
         if self.plan.form.is_mip and any(t is not None for t in tangents[1:]):
-            _refuse_mip()
+            refuse_integers()
         out = dict(zip(OUTPUTS, outputs, strict=True))
         x, y = (self._finite(out[key], out) for key in ("x_exact", "y"))
         dz = torch.zeros_like(_req(out["value"]))
@@ -110,8 +124,8 @@ class SolveOperation(AbstractOperation):
             strict=True,
         ):
             if tangent is not None and gradient is not None:
-                # An infinite bound has no tangent; a finite one without influence has gradient zero.
-                dz = dz + (gradient * torch.nan_to_num(tangent)).sum(-1)
+                # A side that takes no part has gradient zero, and an infinite one may have any tangent.
+                dz = dz + torch.where(gradient == 0, gradient, gradient * tangent).sum(-1)
         if self.plan.form.is_mip:
             return dz, torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(y)
         given = [
@@ -176,6 +190,8 @@ class SolveOperation(AbstractOperation):
     ) -> Tensors:
         """dz/d(field), each (B, k). An equality (or a fixed variable) is routed by its dual's sign."""
         form = self.plan.form
+        if not any(needs[1:]):
+            return (x if needs[0] else None, *[None] * 5)
         values = None
         if needs[1]:
             rows = torch.tensor(form.rows, dtype=torch.long)
@@ -320,72 +336,25 @@ class _RulePullback(AbstractOperation):
 
             def resolve(moved: Data) -> np.ndarray:
                 solved = plan.solve(moved)
-                if (solved.status != Status.OPTIMAL).any():
-                    raise solve_error(plan, solved, None)
+                if not solved.all_ok:
+                    raise self._moved_too_far(solved, items)
                 return solved.judged.x
 
             gc[items] = rule.cotangent(resolve, data.take(items), x[items], g[items])
         return (gc,)
 
-
-# -- refusals and errors ---------------------------------------------------------------------------------
-
-
-def no_rule_error() -> UnsupportedError:
-    names = ", ".join(f"'{name}'" for name in NAMES)
-    return UnsupportedError(
-        f"x is asked for a gradient with respect to c, but x(c) is piecewise constant and no rule for "
-        f"dx/dc was chosen. Pass gradient=... to solve, LPLayer or lpdiff.options: one of {names} "
-        f"('exact' is the almost-everywhere zero; lpdiff.gradients has the rules with their options). "
-        f"If x should carry no gradient to c, use c.detach(). The gradient of sol.value needs no rule."
-    )
-
-
-def _refuse_mip() -> NoReturn:
-    raise UnsupportedError(
-        "an integer program has no duals: only sol.value can be differentiated, and only with respect to "
-        "c. Detach b, A and the bounds, or drop integrality to differentiate the relaxation"
-    )
-
-
-def solve_error(plan: Plan, solved: Solved, batch_shape: tuple[int, ...] | None) -> SolveError:
-    """One error for all failed items: which, why, the proof, and what to do."""
-    failed = np.flatnonzero(solved.status != Status.OPTIMAL)
-    shape = (len(solved.status),) if batch_shape is None else batch_shape
-
-    def index(item: int) -> tuple[int, ...]:
-        return tuple(int(i) for i in np.unravel_index(item, shape)) if shape else ()
-
-    single = shape == ()
-    lines = []
-    if not single:
-        lines.append(f"{len(failed)} of {len(solved.status)} LPs have no certified optimum")
-    for status in dict.fromkeys(Status(int(s)) for s in solved.status[failed]):
-        items = [int(i) for i in failed if solved.status[i] == status]
-        where = ""
-        if not single:
-            shown = ", ".join(str(index(i)[0] if len(shape) == 1 else index(i)) for i in items[:5])
-            where = f"item{'s' if len(items) > 1 else ''} {shown}"
-            where += f" and {len(items) - 5} more: " if len(items) > 5 else ": "
-        lines.append(f"{where}{status.text}")
-        first = items[0]
-        because = []
-        if first in solved.certificates:
-            because.append(solved.certificates[first].text)
-        elif first in solved.messages:
-            because.append(solved.messages[first])
-        if because:
-            of = "" if single else f" (item {index(first)[0] if len(shape) == 1 else index(first)})"
-            lines.append(f"  because{of}: {'; '.join(because)}")
-        if status.remedy:
-            lines.append(f"  remedy: {status.remedy}")
-    lines.append("throw=False returns statuses instead of raising")
-    return SolveError(
-        "\n".join(lines),
-        items=[index(int(i)) for i in failed],
-        statuses=[Status(int(solved.status[i])) for i in failed],
-        certificates={index(i): certificate for i, certificate in solved.certificates.items()},
-    )
+    def _moved_too_far(self, solved: Solved, items: np.ndarray) -> SolveError:
+        error = solve_error(self.solve.plan, solved, None)
+        failed = np.flatnonzero(solved.status != Status.OPTIMAL)
+        places = items[failed % len(items)]  # samples of an item follow the items in turns
+        named = ", ".join(str(place) for place in dict.fromkeys(places.tolist()))
+        return SolveError(
+            f"{self.solve.rule!r} solves the program again at other costs, and there item(s) {named} have no "
+            f"optimum: choose a rule that moves the costs less, or bound the variables\n{error}",
+            items=[(int(place),) for place in places],
+            statuses=error.statuses,
+            certificates=error.certificates,
+        )
 
 
 # -- small pieces ------------------------------------------------------------------------------------------
@@ -397,7 +366,7 @@ def _req(tensor: torch.Tensor | None) -> torch.Tensor:
 
 
 def _ok(out: Outputs) -> torch.Tensor:
-    return out["status"] == int(Status.OPTIMAL)
+    return out["status"] == 0  # OPTIMAL; looking it up in the enumeration takes longer
 
 
 def _one_size(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:

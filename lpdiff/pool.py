@@ -18,7 +18,7 @@ from .reading import INFINITY
 from .standard import Data, StandardForm
 from .status import BasisStatus, Status
 
-__all__ = ["ROWS", "VertexPool", "side_unit"]
+__all__ = ["ROWS", "VertexPool", "same_sides", "side_unit"]
 
 # Rows up to which an explicit inverse is worth its memory, and numbers that all inverses may hold.
 ROWS = 512
@@ -126,12 +126,7 @@ class VertexPool:
 
     def fits(self, data: Data) -> np.ndarray:  # (B,)
         """Which items have the matrix, the rows and the bounds of this pool, to the bit."""
-        fits = np.ones(data.size, dtype=bool)
-        for name in _SIDES:
-            ours, theirs = getattr(self.sides, name), getattr(data, name)
-            if ours is not theirs:
-                fits &= (ours == theirs).all(axis=1)
-        return fits
+        return same_sides(self.sides, data)
 
     def propose(self, data: Data, *, threads: int = 1, limit: int | None = None) -> BatchSolution:
         """Optimal vertices, with duals, bases and certificates; ``ERROR`` where another solver must be asked.
@@ -261,3 +256,13 @@ class _Basis:
         if not ((point >= lower - allowed) & (point <= upper + allowed)).all():
             return None
         return cls(head, place, np.ascontiguousarray(inverse.T), point)
+
+
+def same_sides(sides: Data, data: Data) -> np.ndarray:  # (B,)
+    """Which items of ``data`` have the matrix, the rows and the bounds of ``sides`` (1, k), to the bit."""
+    same = np.ones(data.size, dtype=bool)
+    for name in _SIDES:
+        ours, theirs = getattr(sides, name), getattr(data, name)
+        if ours is not theirs:
+            same &= (ours == theirs).all(axis=1)
+    return same

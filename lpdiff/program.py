@@ -19,7 +19,9 @@ from .reading import (
     read_vector,
     stack,
 )
+from .recognition import structure_of
 from .standard import Data, StandardForm, oriented
+from .structure import Structure
 
 __all__ = ["INFINITY", "LinearProgram"]
 
@@ -207,6 +209,14 @@ class LinearProgram:
         if self.c is None:
             raise ValueError("this program was declared without costs: pass c=... to solve")
 
+    @property
+    def structure(self) -> Structure:
+        """What is special about the matrix: separate problems, networks, assignments; print it.
+
+        Recognised once, when it is first asked for; ``solver="auto"`` plans by it.
+        """
+        return structure_of(self.form)
+
     # -- being an object ---------------------------------------------------------------------------
 
     def __setattr__(self, key: str, value: Any) -> None:
@@ -227,6 +237,7 @@ class LinearProgram:
         ):
             array.flags.writeable = False
         self.plans: dict[Any, Any] = {}
+        self.__dict__.pop("form", None)  # its views were made while the arrays could still be written
         _ = self.form  # one a program, even where threads meet it first: plans are told by it
         self.__dict__["_frozen"] = True
 
@@ -272,6 +283,8 @@ class LinearProgram:
         )
         if self.c is None:
             lines.append("  costs: none declared (pass c= to solve)")
+        if "structure" in self.form.derived:  # known already: finding it takes longer than printing should
+            lines += [f"  structure: {line.strip()}" for line in str(self.structure).splitlines()[1:]]
         return "\n".join(lines)
 
     def _check(self) -> None:

@@ -13,8 +13,12 @@ from .status import Certificate, Status
 
 __all__ = ["fault", "normalised", "screen", "without_variables"]
 
-# Bounds that cross by less than this (relative) are meant to be equal.
-_ROUNDING = 1e-9
+# Bounds that cross by less than this (relative; absolute) are meant to be equal: 0.1 + 0.2 and 0.3.
+_ROUNDING, _ROUNDING_OF_ZERO = 1e-12, 1e-15
+
+_LAST = int(max(Status))
+
+_KINDS = {"f": "float64", "iu": "integers", "b": "bool"}
 
 
 def screen(
@@ -26,7 +30,7 @@ def screen(
 ) -> None:
     """Take out items whose numbers are not an LP's, or whose bounds cross."""
     for name, bad, label in (
-        ("c", ~np.isfinite(data.c), form.name_of_variable),
+        ("c", ~(np.abs(data.c) < INFINITY), form.name_of_variable),
         ("A_values", ~np.isfinite(data.values), None),
         ("row_lower", np.isnan(data.row_lower) | np.isposinf(data.row_lower), form.name_of_row),
         ("row_upper", np.isnan(data.row_upper) | np.isneginf(data.row_upper), form.name_of_row),
@@ -43,7 +47,10 @@ def screen(
             else:
                 where = label(k)
             status[item] = Status.INVALID
-            messages.setdefault(int(item), f"{name} of {where} is NaN or infinite")
+            what = "is NaN or infinite"
+            if name == "c" and np.isfinite(number := data.c[item if len(bad) > 1 else 0, k]):
+                what = f"is {number:g}, which counts as infinite: to forbid a variable use its bounds"
+            messages.setdefault(int(item), f"{name} of {where} {what}")
     for lower, upper, label, what in (
         (data.lower, data.upper, form.name_of_variable, "variable "),
         (data.row_lower, data.row_upper, form.name_of_row, ""),
@@ -82,7 +89,7 @@ def normalised(data: Data) -> Data:
         crossed = lower > upper
         if crossed.any():
             with np.errstate(invalid="ignore"):
-                rounding = crossed & (lower - upper <= _ROUNDING * (1 + np.abs(lower)))
+                rounding = crossed & (lower - upper <= _ROUNDING * np.abs(lower) + _ROUNDING_OF_ZERO)
                 middle = upper + 0.5 * (lower - upper)
             fields[below] = np.where(rounding, middle, lower)
             fields[above] = np.where(rounding, middle, upper)
@@ -93,23 +100,21 @@ def fault(form: StandardForm, size: int, proposal: Any) -> str | None:
     """What is wrong with the shapes and types of a proposal, for the authors of backends."""
     if not isinstance(proposal, BatchSolution):
         return f"it returned {type(proposal).__name__}, expected a BatchSolution"
-    shapes: dict[str, tuple[int, ...]] = {
-        "x": (size, form.n),
-        "status": (size,),
-        "iterations": (size,),
-    }
+    expected = [("x", (size, form.n), "f"), ("status", (size,), "iu"), ("iterations", (size,), "iu")]
     if form.is_mip:
-        shapes["bound"] = (size,)
+        expected.append(("bound", (size,), "f"))
     else:
-        shapes["y"] = (size, form.m)
+        expected.append(("y", (size, form.m), "f"))
         if proposal.basic is not None:
-            shapes["basic"] = (size, form.n + form.m)
-    for name, shape in shapes.items():
+            expected.append(("basic", (size, form.n + form.m), "b"))
+    for name, shape, kinds in expected:
         array = getattr(proposal, name)
-        if not isinstance(array, np.ndarray) or array.shape != shape:
+        if not (isinstance(array, np.ndarray) and array.shape == shape):
             got = f"shape {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             return f"{name} must be an array of shape {shape}, got {got}"
-    if size and not (min(Status) <= proposal.status.min() and proposal.status.max() <= max(Status)):
+        if array.dtype.kind not in kinds or (kinds == "f" and array.dtype.itemsize != 8):
+            return f"{name} must be an array of {_KINDS[kinds]}, got {array.dtype}"
+    if size and not (proposal.status.min() >= 0 and proposal.status.max() <= _LAST):
         return f"status must hold values of Status, got {np.unique(proposal.status).tolist()}"
     return None
 

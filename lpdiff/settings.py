@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -36,10 +35,10 @@ from pydantic_settings import (
 from .backend import available_backends
 from .batch import available_threads
 
-__all__ = ["UNSET", "Settings", "current_settings", "options", "reload"]
+__all__ = ["UNSET", "Settings", "current_settings", "options", "reload", "shared_settings"]
 
 _PREFIX = "LPDIFF_"
-_KNOWN = re.compile(_PREFIX.encode(), re.IGNORECASE).match
+_PREFIX_BYTES = _PREFIX.encode()
 
 
 class _Unset:
@@ -55,7 +54,8 @@ class Settings(BaseSettings):
     """What can be configured, and the defaults.
 
     Attributes:
-        solver: Name of the backend, or a configured backend instance.
+        solver: ``"auto"`` (by the structure of the program), the name of a backend, or a configured backend
+            instance.
         threads: Threads over the batch; None: as many as the process may use.
         time_limit: Seconds an LP may take; None: no limit.
         tolerance: Of the optimality certificate, relative.
@@ -71,7 +71,7 @@ class Settings(BaseSettings):
         arbitrary_types_allowed=True,
     )
 
-    solver: Any = "highs"
+    solver: Any = "auto"
     threads: Annotated[int, pydantic.Field(ge=1, le=4096)] | None = None
     time_limit: Annotated[float, pydantic.Field(gt=0)] | None = None
     tolerance: Annotated[float, pydantic.Field(gt=0, le=1e-2)] = 1e-6
@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         return dict(self.backends.get(solver, {})) if isinstance(solver, str) else {}
 
 
-_context: ContextVar[tuple[Mapping[str, Any], ...]] = ContextVar("lpdiff_options", default=())
+_context: ContextVar[tuple[tuple[tuple[str, Any], ...], ...]] = ContextVar("lpdiff_options", default=())
 
 
 @contextlib.contextmanager
@@ -124,7 +124,7 @@ def options(
         ValueError: a value out of range; the message says what was expected.
     """
     given = locals()
-    layer = {key: given[key] for key in Settings.model_fields if given[key] is not UNSET}
+    layer = tuple((key, given[key]) for key in Settings.model_fields if given[key] is not UNSET)
     token = _context.set((*_context.get(), layer))
     try:
         yield current_settings()
@@ -138,8 +138,31 @@ def current_settings(**arguments: Any) -> Settings:
     Raises:
         ValueError: an unknown key or a value out of range, naming its source.
     """
-    layers = [*_context.get(), {k: v for k, v in arguments.items() if v is not UNSET}]
-    base = _from_environment_and_file(_environment(), os.getcwd())
+    shared = shared_settings(**arguments)
+    fields = {key: getattr(shared, key) for key in Settings.model_fields}
+    return Settings.model_construct(**{**fields, "backends": _merge(shared.backends, {})})
+
+
+def shared_settings(**arguments: Any) -> Settings:
+    """As ``current_settings``, without a copy: for reading only."""
+    given = tuple((key, value) for key, value in arguments.items() if value is not UNSET)
+    place = (_environment(), os.getcwd(), _context.get(), given)
+    try:
+        return _resolved(*place)
+    except TypeError:  # options by backend, or a rule, that cannot be hashed
+        return _resolved.__wrapped__(*place)
+
+
+Layer = tuple[tuple[str, Any], ...]
+
+
+@functools.lru_cache(maxsize=64)
+def _resolved(
+    environment: tuple[tuple[str, str], ...], directory: str, context: tuple[Layer, ...], given: Layer
+) -> Settings:
+    """Kept, since a solve of a small LP takes less time than this."""
+    base = _from_environment_and_file(environment, directory)
+    layers = [dict(layer) for layer in (*context, given)]
     merged: dict[str, Any] = {key: getattr(base, key) for key in Settings.model_fields}
     merged["backends"] = _merge(base.backends, {})  # a copy: the base is kept
     if not any(layers):
@@ -148,6 +171,7 @@ def current_settings(**arguments: Any) -> Settings:
         for key, value in layer.items():
             if key == "backends":
                 merged["backends"] = _merge(merged["backends"], value)
+                _check_names(value)
             else:
                 merged[key] = value
     return _validated(merged)
@@ -156,6 +180,16 @@ def current_settings(**arguments: Any) -> Settings:
 def reload() -> None:
     """Read the configuration files again (they are read once a process and directory)."""
     _from_environment_and_file.cache_clear()
+    _resolved.cache_clear()
+
+
+def _check_names(backends: Mapping[str, Any], source: str = "") -> None:
+    unknown = sorted(set(backends) - set(available_backends()))
+    if unknown:
+        raise ValueError(
+            f"lpdiff option 'backends'{source} names {unknown[0]!r}, which is no registered solver: expected "
+            f"one of {', '.join(sorted(available_backends()))}"
+        )
 
 
 def _merge(
@@ -198,9 +232,13 @@ def _explain(error: pydantic.ValidationError, what: str) -> str:
 
 
 def _environment() -> tuple[tuple[str, str], ...]:
-    # Looked at on each call. As bytes, since decoding all variables takes longer than solving a small LP.
-    if os.supports_bytes_environ and not any(_KNOWN(key) for key in os.environb):
-        return ()
+    # Looked at on each call: one look at all names, since decoding them takes longer than a small LP.
+    names = getattr(os.environ, "_data", ())
+    try:
+        if names and _PREFIX_BYTES not in b"\0".join(names).upper():
+            return ()
+    except TypeError:  # not kept as bytes here
+        pass
     return tuple(sorted((k, v) for k, v in os.environ.items() if k.upper().startswith(_PREFIX)))
 
 
@@ -228,12 +266,7 @@ def _from_environment_and_file(environment: tuple[tuple[str, str], ...], directo
             f'{{"highs": {{"method": "ipm"}}}}, or one variable an option: '
             f"{_PREFIX}BACKENDS__HIGHS__METHOD=ipm"
         ) from error
-    unknown = sorted(set(settings.backends) - set(available_backends()))
-    if unknown:
-        raise ValueError(
-            f"lpdiff option 'backends' (from {path or 'the environment'}) names {unknown[0]!r}, which is no "
-            f"registered solver: expected one of {', '.join(sorted(available_backends()))}"
-        )
+    _check_names(settings.backends, f" (from {path or 'the environment'})")
     return settings
 
 

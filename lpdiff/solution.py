@@ -11,10 +11,11 @@ import torch
 from torch.autograd import forward_ad
 
 from .assemble import Inputs
-from .engine import Solved
 from .gradients import Exact
-from .operations import SolveOperation, no_rule_error
+from .operations import REPORT, SolveOperation
 from .program import LinearProgram
+from .refusals import no_rule_error
+from .solved import Solved
 from .status import Certificate, Status, UnsupportedError
 
 if TYPE_CHECKING:
@@ -126,27 +127,27 @@ class Solution:
     @property
     def gap(self) -> torch.Tensor:
         """(*batch,) duality gap c'x - D(y) of lpdiff's own certificate, absolute."""
-        return self._output("gap")
+        return self._reported("gap")
 
     @property
     def primal_residual(self) -> torch.Tensor:
         """(*batch,) largest violation of a row or a bound, absolute."""
-        return self._output("primal_residual")
+        return self._reported("primal_residual")
 
     @property
     def dual_residual(self) -> torch.Tensor:
         """(*batch,) largest violation of a dual sign, absolute."""
-        return self._output("dual_residual")
+        return self._reported("dual_residual")
 
     @property
     def iterations(self) -> torch.Tensor:
         """(*batch,) int64, the backend's."""
-        return self._output("iterations")
+        return self._reported("iterations", torch.int64)
 
     @property
     def fallback(self) -> torch.Tensor:
         """(*batch,) True where a backend's proposal was refused and another was asked."""
-        return self._output("fallback")
+        return self._reported("fallback", torch.bool)
 
     @property
     def certificates(self) -> dict[int, Certificate]:
@@ -243,6 +244,13 @@ class Solution:
 
     def _output(self, name: str, *, flip: bool = False) -> torch.Tensor:
         return self._once(name, lambda: self._shaped(self._outputs[name], flip=flip))
+
+    def _reported(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
+        def make() -> torch.Tensor:
+            column = self._outputs["report"][:, REPORT.index(name)]
+            return self._shaped(column if dtype is None else column.to(dtype))
+
+        return self._once(name, make)
 
     def _shaped(self, tensor: torch.Tensor, *, flip: bool = False) -> torch.Tensor:
         """In the user's signs, batch shape, dtype and device; never the node's own memory."""

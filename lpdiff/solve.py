@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
@@ -9,14 +10,14 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from .assemble import Inputs, assemble
+from .auto import AUTO, GENERAL, learned, make_plan
 from .autograd import apply
-from .backend import make_backend
 from .engine import Plan
 from .gradients import make_gradient
 from .operations import OUTPUTS, SolveOperation
 from .parametric import AbstractParametricProgram
 from .program import LinearProgram
-from .settings import UNSET, Settings, current_settings
+from .settings import UNSET, Settings, shared_settings
 from .solution import Solution
 
 __all__ = ["plan", "solve"]
@@ -34,6 +35,7 @@ _PLANS = 8
 def plan(
     program: Program,
     *,
+    learn: Any = None,
     solver: Any = UNSET,
     options: Mapping[str, Any] | None = None,
     threads: int | None = UNSET,
@@ -42,12 +44,24 @@ def plan(
 ) -> Plan:
     """How ``solve`` would solve this program, prepared: print it, or pass it as ``solve(..., plan=...)``.
 
+    Args:
+        learn: Sample costs, (samples, n). The vertices that are optimal at them (the 32 most frequent) are
+            kept in the plan, and each item is tried against them before any other solver is asked. For
+            programs of at most 512 rows of which only the costs change. What was learned does not change
+            with use, so results depend on no history.
+
     Raises:
-        BackendError, ValueError: an unknown solver or option.
-        UnsupportedError: a program that the solver cannot take.
+        BackendError, ValueError: an unknown solver or option; samples of a wrong shape.
+        UnsupportedError: a program that the solver cannot take, or too large to learn from.
     """
-    settings = current_settings(solver=solver, threads=threads, time_limit=time_limit, tolerance=tolerance)
-    return _plan(_linear(program), settings, options)
+    settings = shared_settings(solver=solver, threads=threads, time_limit=time_limit, tolerance=tolerance)
+    lp = _linear(program)
+    made = _plan(lp, settings, options)
+    if learn is None:
+        return made
+    costs = assemble(lp, {"c": learn}).tensors[0]
+    assert costs is not None
+    return learned(made, dataclasses.replace(lp.form.declared, c=costs.detach().numpy()))
 
 
 def _eager(function: Callable[P, R]) -> Callable[P, R]:
@@ -136,7 +150,7 @@ def solve(
     # The result's dtype and device follow what the user gave, not what a parametric program made of it.
     witnesses = {**given, **{f"parameter {k}": value for k, value in enumerate(parameters)}}
     given = _with_parameters(program, parameters, given)
-    settings = current_settings(
+    settings = shared_settings(
         solver=solver,
         threads=threads,
         time_limit=time_limit,
@@ -188,20 +202,24 @@ def _with_parameters(program: Program, parameters: tuple[Any, ...], given: dict[
 
 def _plan(lp: LinearProgram, settings: Settings, options: Mapping[str, Any] | None) -> Plan:
     solver = settings.solver
-    merged = {**settings.options_of(solver), **(options or {})}
+    general = GENERAL if isinstance(solver, str) and solver == AUTO else solver
+    merged = {**settings.options_of(general), **(options or {})}
     key = (
         # A frozen dataclass is equal to another with the same options. Where it cannot be hashed its id
         # tells (the plan holds it, so the id is not given away again).
         solver if _hashable(solver) else id(solver),
-        repr(sorted(merged.items())),
+        repr(sorted(merged.items())) if merged else "",
+        bool(options),
         *(settings.thread_count, settings.time_limit, settings.tolerance),
     )
     # Several threads may pass here with one program: each step is atomic, and a plan made twice is no harm.
     found = lp.plans.get(key)
     if found is None:
-        found = Plan(
+        found = make_plan(
             lp.form,
-            make_backend(solver, merged),
+            solver,
+            merged,
+            given=bool(options),
             threads=settings.thread_count,
             time_limit=settings.time_limit,
             tolerance=settings.tolerance,
@@ -227,7 +245,9 @@ def _solution(
     inputs: Inputs,
     outputs: dict[str, torch.Tensor],
 ) -> Solution:
-    value = lp.form.to_min(outputs["value"]).reshape(inputs.batch_shape)
+    value = lp.form.to_min(outputs["value"])
+    if len(inputs.batch_shape) != 1:
+        value = value.reshape(inputs.batch_shape)
     value = inputs.like_user(value)
     if inputs.offset is not None:
         value = value + inputs.offset

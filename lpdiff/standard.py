@@ -10,14 +10,14 @@ the library flips one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-__all__ = ["Data", "StandardForm", "oriented"]
+__all__ = ["Data", "StandardForm", "oriented", "same_matrix"]
 
 FIELDS = ("c", "values", "row_lower", "row_upper", "lower", "upper")
 
@@ -44,6 +44,7 @@ class StandardForm:
     has_costs: bool  # whether costs were declared
     variable_names: tuple[str, ...] | None = None
     row_names: tuple[str, ...] | None = None
+    derived: dict[str, Any] = field(default_factory=dict, repr=False)  # what was found about it, by name
 
     @property
     def m(self) -> int:
@@ -176,3 +177,9 @@ class Data:
     def shared(self) -> bool:
         """Whether every field is shared, so that the batch is one LP."""
         return all(len(getattr(self, name)) == 1 for name in FIELDS)
+
+
+def same_matrix(form: StandardForm, data: Data) -> bool:
+    """Whether the entries of A are the declared ones, in which structure was recognised."""
+    declared = form.declared.values
+    return data.values is declared or bool(len(data.values) == 1 and np.array_equal(data.values, declared))

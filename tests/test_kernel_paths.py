@@ -11,20 +11,29 @@ from scipy.sparse.csgraph import bellman_ford, connected_components
 from lpdiff.kernels.graphs import star, walk
 from lpdiff.kernels.paths import cyclic_paths, dag_paths
 from lpdiff.kernels.potentials import complete_potentials
+from lpdiff.kernels.route import lay
 
 
 def run(kernel, graph, c, upper, supply, source, sink, rows, span=None):
     """All items, or those of a span; (x, y, status)."""
+    path, length, y, status = search(kernel, graph, c, upper, supply, source, sink, rows, span)
+    x = np.zeros((len(y), c.shape[1]))
+    lay(path, length, supply, status, x, 0, len(y))
+    return x, y, status
+
+
+def search(kernel, graph, c, upper, supply, source, sink, rows, span=None):
+    """(path, length, y, status)"""
     tail, head, order = graph
     steps = walk(tail, head, order)
     more = star(tail, head, steps) if kernel is cyclic_paths else ()
     batch = max(len(c), len(upper), len(supply), len(source), len(sink))
-    x, y = np.zeros((batch, c.shape[1])), np.full((batch, rows), 7.0)
-    status = np.full(batch, 99, dtype=np.int8)
+    y, status = np.full((batch, rows), 7.0), np.full(batch, 99, dtype=np.int8)
+    path, length = np.full((batch, len(order)), -1, np.int32), np.full(batch, -1, np.int32)
     start, stop = (0, batch) if span is None else span
-    kernel(c, upper, supply, source, sink, *steps, *more, x, y, status, start, stop)
+    kernel(c, upper, supply, source, sink, *steps, *more, path, length, y, status, start, stop)
     complete_potentials(c, upper, supply, kernel is dag_paths, *steps, y, status, start, stop)
-    return x, y, status
+    return path, length, y, status
 
 
 def one(kernel, graph, c, upper, f, s, t, rows):

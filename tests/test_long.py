@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from families import FAMILIES
 from test_agreement import compare
+from test_auto import check_family
 from test_gradients import test_against_finite_differences as finite_differences
 
 import lpdiff
@@ -51,3 +53,9 @@ def test_bits_at_scale(kind, solver):
     for order, threads in ((shuffled, 2), (shuffled, 7), (shuffled[:10], 1)):
         for one, other in zip(whole, run(order, threads), strict=True):
             assert torch.equal(one[order], other)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("seed", range(2000, 2010))
+def test_structure_on_more_families(family, seed):
+    check_family(family, seed, 150)

@@ -308,7 +308,8 @@ def test_copies_are_equal_read_only_and_solve_alike(clone):
     value = lpdiff.solve(original).value
     lp = clone(original)
     arrays = (lp.c, lp.row_lower, lp.row_upper, lp.lower, lp.upper, lp.integrality, lp.rows)
-    for array in (*arrays, lp.A.data, lp.A.indices, lp.A.indptr, *(getattr(lp.form.declared, name) for name in FIELDS)):
+    declared = [getattr(lp.form.declared, name) for name in FIELDS]
+    for array in (*arrays, lp.A.data, lp.A.indices, lp.A.indptr, *declared):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
     with pytest.raises(AttributeError, match="frozen"):

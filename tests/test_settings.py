@@ -46,7 +46,7 @@ def write(path, text: str) -> None:
 
 # Values for file, environment (as text), context and argument; the default comes first.
 KEYS: dict[str, tuple[Any, Any, tuple[str, Any], Any, Any]] = {
-    "solver": ("highs", "from-file", ("from-env", "from-env"), "from-context", "from-argument"),
+    "solver": ("auto", "from-file", ("from-env", "from-env"), "from-context", "from-argument"),
     "threads": (None, 2, ("3", 3), 4, 5),
     "time_limit": (None, 2.0, ("3.5", 3.5), 4.0, 5.0),
     "tolerance": (1e-6, 1e-3, ("1e-4", 1e-4), 1e-5, 1e-7),
@@ -324,7 +324,7 @@ def test_case_does_not_matter_and_empty_is_unset(monkeypatch):
     monkeypatch.setenv("lpdiff_threads", "3")
     monkeypatch.setenv("LPDIFF_SOLVER", "")
     assert current_settings().threads == 3
-    assert current_settings().solver == "highs"
+    assert current_settings().solver == "auto"
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_a_bad_option_in_a_file_is_refused_where_it_is_used(tmp_path):
 
 def test_options_of_a_backend_that_is_none(tmp_path, monkeypatch):
     write(tmp_path / "lpdiff.toml", "[backends.higs]\nmethod = 'ipm'\n")
-    with pytest.raises(ValueError, match=r"lpdiff\.toml\) names 'higs'.*expected one of glop, highs"):
+    with pytest.raises(ValueError, match=r"lpdiff\.toml\) names 'higs'.*expected one of assignment, glop, highs, network, path, selection, vertices"):
         lpdiff.solve(PROGRAM)
     (tmp_path / "lpdiff.toml").unlink()
     reload()
@@ -496,7 +496,7 @@ def test_gradient_rules_follow_the_settings(monkeypatch):
 
 @pytest.mark.skipif(GLOP.missing() is not None, reason=GLOP.missing() or "")
 def test_swapping_solvers_by_configuration(monkeypatch, tmp_path):
-    assert lpdiff.solve(PROGRAM).solver == "highs"
+    assert lpdiff.solve(PROGRAM).solver == "selection"  # one row: by structure
     with options(solver="glop"):
         assert lpdiff.solve(PROGRAM).solver == "glop"
         assert lpdiff.solve(PROGRAM, solver="highs").solver == "highs"

@@ -775,7 +775,7 @@ def test_more_mistakes():
 
 def test_parts_of_a_solution():
     lp = transport(variable_names=["ab", "ac", "bb", "bc"], row_names=["a", "b", "x", "all"])
-    sol = lpdiff.solve(lp, c=torch.tensor([[1.0, 2, 3, 5], [5, 3, 2, 1]]))
+    sol = lpdiff.solve(lp, c=torch.tensor([[1.0, 2, 3, 5], [5, 3, 2, 1]]), solver="highs")
     assert torch.equal(sol["ac"], sol.x[:, 1])
     assert torch.equal(sol.block("ub"), sol.y[:, :3])
     assert torch.equal(sol.block("eq"), sol.y[:, 3:])
@@ -787,7 +787,7 @@ def test_parts_of_a_solution():
     with pytest.raises(KeyError, match=r"this program has no variable names; index sol\.x"):
         lpdiff.solve(transport())["ab"]
     assert repr(sol) == "Solution(batch=(2,), 2 OPTIMAL, solver='highs')"
-    assert repr(lpdiff.solve(lp)) == "Solution(batch=(), 1 OPTIMAL, value=8, solver='highs')"
+    assert repr(lpdiff.solve(lp, solver="highs")) == "Solution(batch=(), 1 OPTIMAL, value=8, solver='highs')"
     assert sol.solver == "highs"
     assert sol.program is lp
     assert not sol.fallback.any()
@@ -934,7 +934,7 @@ def test_beside_other_users_of_highs_in_this_thread(first):
     for threads in (2, 3, 1, 2):
         if first == "theirs":
             theirs(threads)
-        assert float(lpdiff.solve(lp, threads=1).value) == 8.0
+        assert float(lpdiff.solve(lp, solver="highs", threads=1).value) == 8.0
         if first == "ours":
             theirs(threads)
             highspy.Highs.resetGlobalScheduler(True)

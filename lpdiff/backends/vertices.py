@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from ..backend import AbstractBackend, BatchSolution, Capabilities
-from ..pool import ROWS, VertexPool, side_unit
+from ..backend import AbstractBackend, BatchSolution, Capabilities, Certified
+from ..pool import ROWS, VertexPool, same_sides, side_unit
 from ..standard import Data, StandardForm
 from ..status import Status, UnsupportedError
 from .highs import HiGHS
@@ -56,6 +56,10 @@ class Vertices(AbstractBackend):
     def solve(
         self, state: _State, data: Data, *, threads: int = 1, time_limit: float | None = None
     ) -> BatchSolution:
+        if self.pool is None and not same_sides(state.form.declared, data).any():
+            out = BatchSolution.empty(state.form, data.size)
+            out.certificate = Certified.empty(data.size)
+            return out  # and the declared program need not be solved for its vertex
         return state.pool.propose(data, threads=threads, limit=self.pivots)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Dense assignment: Jonker and Volgenant's algorithm with basic duals, and its certificate.
+"""Dense assignment: Jonker and Volgenant's algorithm with basic duals; its certificate is in matching.py.
 
 min sum c_ik x_ik over R >= 1 rows and K >= R columns: every row takes one column, every column at most one
 row (exactly one where R = K).  A cost of +inf forbids its pair.  The duals u (rows), v (columns) satisfy
@@ -22,7 +22,8 @@ import numba
 import numpy as np
 
 from lpdiff.kernels import lanes as w
-from lpdiff.kernels.jit import B1W, F1W, F2, F2W, I2, I2W, REAL, S1W, SIZE, kernel
+from lpdiff.kernels.jit import F2, F2W, I2W, S1W, SIZE, kernel
+from lpdiff.kernels.matching import certify, scatter
 
 __all__ = ["certify", "scatter", "solve"]
 
@@ -370,76 +371,3 @@ def solve(cost, rows, columns, start, stop, match, u, v, status):  # type: ignor
         if status[item] != 0:
             for j in range(columns):
                 v[item, j] = np.nan
-
-
-@_inner
-def _row_slack(c, i, price, v, columns):  # type: ignore[no-untyped-def]
-    """Row i: the least c_ij - u_i - v_j, and the largest finite |c_ij|. A slack of NaN counts as -inf."""
-    low, top, worst, u = w.fill(np.inf), w.fill(0.0), w.fill(-np.inf), w.fill(price)
-    full = columns // 8 * 8
-    for j in range(0, full, 8):
-        cost = w.load(c, i * columns + j)
-        d = w.subtract(w.subtract(cost, u), w.load(v, j))
-        low = w.least(low, w.choose(w.less(worst, d), d, worst))
-        large = w.size(cost)
-        top = w.greatest(top, w.choose(w.less(large, w.fill(np.inf)), large, w.fill(0.0)))
-    least, most = w.least_of(low), -w.least_of(w.subtract(w.fill(0.0), top))
-    for j in range(full, columns):
-        cost_j = c[i * columns + j]
-        slack = cost_j - price - v[j]
-        least = min(least, slack if slack > -np.inf else -np.inf)
-        if most < abs(cost_j) < np.inf:
-            most = abs(cost_j)
-    return least, most
-
-
-@kernel([(F2, I2, F2, F2, REAL, SIZE, SIZE, B1W, F1W, F1W, F1W)])
-def certify(cost, match, u, v, tolerance, start, stop, ok, gap, dual_residual, value):  # type: ignore[no-untyped-def]
-    """Items ``start`` to ``stop``: does (u, v) prove ``match`` optimal?  Looks at nothing but the arguments.
-
-    Accepted where ``match`` names R different columns by finite costs (so x is exact), and, with s the
-    largest finite |c| or 1 if that is less: the dual residual is at most tolerance * s, and |gap| at most
-    tolerance * (s + |value|). The residual is the largest of -d_ik, and for R < K of v_k and of |v_k| on
-    unmatched columns; gap = value - sum u - sum v. Comparisons are written so that NaN refuses.
-    """
-    rows, columns = u.shape[1], v.shape[1]
-    taken = np.empty(columns, np.bool_)
-    for item in range(start, stop):
-        c = cost[item if cost.shape[0] > 1 else 0]
-        for k in range(columns):
-            taken[k] = False
-        proper = True
-        total, dual, residual, top = 0.0, 0.0, 0.0, 0.0
-        for i in range(rows):
-            k = match[item, i]
-            if k < 0 or k >= columns or taken[k] or not abs(c[i * columns + k]) < np.inf:
-                proper = False
-                break
-            taken[k] = True
-            total += c[i * columns + k]
-            dual += u[item, i]
-        if not proper:
-            ok[item] = False
-            gap[item], dual_residual[item], value[item] = np.nan, np.nan, np.nan
-            continue
-        y = v[item]
-        for i in range(rows):
-            low, size = _row_slack(c, i, u[item, i], y, columns)
-            residual, top = max(residual, -low), max(top, size)
-        for k in range(columns):
-            dual += y[k]
-            if rows < columns:
-                over = y[k] if taken[k] else abs(y[k])
-                residual = over if over > residual or over != over else residual
-        scale = min(1.0, top)
-        value[item], gap[item], dual_residual[item] = total, total - dual, residual
-        ok[item] = residual <= tolerance * scale and abs(total - dual) <= tolerance * (scale + abs(total))
-
-
-@kernel([(I2, SIZE, SIZE, SIZE, F2W)])
-def scatter(match, columns, start, stop, x):  # type: ignore[no-untyped-def]
-    """x (B, R*K), given as zeros: 1 at the matched pairs of items ``start`` to ``stop``."""
-    for item in range(start, stop):
-        for i in range(match.shape[1]):
-            if match[item, i] >= 0:
-                x[item, i * columns + match[item, i]] = 1.0

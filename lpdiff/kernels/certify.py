@@ -3,18 +3,15 @@
 It reads the original data and the proposal (x, y) alone. By weak duality, with d = c - A'y,
 
     D(y) = sum(rl y+ - ru y-) + sum(l d+ - u d-)  <=  min c'x,
+    c'x - D(y) = sum(d (x - side)) + sum(y (Ax - side)),   each side by the sign of d, of y,
 
-so a feasible x with c'x - D(y) <= tolerance is optimal to that tolerance. A dual whose sign asks for an
-infinite side leaves D(y) = -inf: its magnitude is the dual residual.
+so a feasible x is optimal where no term is left. A dual whose sign asks for an infinite side leaves
+D(y) = -inf: its magnitude is the dual residual.
 
-Units. Tolerances shrink with the numbers of the item, so that an LP in tiny units is judged as strictly:
-u_c = min(1, largest |c|), u_b = min(1, largest finite side of a row, or of a bound where rows have none).
-
-    violations <= t u_b,    wrong signs <= t u_c,    |gap| <= t (u_c u_b + |c'x|).
-
-Only what fails that is looked at again, against the numbers that make up each residual: rows against
-sum |a x|, bounds against |x|, wrong signs against |c|, and what cannot be told from rounding counts as zero,
-duals above all, which times a bound of 1e12 would not be.
+What is judged here is exact to rounding, so that each term is judged by itself: x_j stands at the side that
+the sign of d_j asks for, or d_j is the rounding of |c_j| + |a y|. Against the sum, or the largest cost, wrong
+vertices would hide behind one large number, or behind what all costs have in common. The first look asks for
+more, which costs next to nothing: rounding of the largest numbers alone; what fails is looked at again.
 """
 
 # mypy: allow-untyped-defs
@@ -35,6 +32,15 @@ _HUGE = 1e290
 
 # What cannot be told from rounding, relative to the terms of a sum.
 _NOISE = 1e-13
+
+# The same for a reduced cost: potentials add up the rounding of a path.
+_TIE = 1e-12
+
+# A point this close to a side (relative) stands there: two roundings.
+_EXACT = 1e-15
+
+# Beside the largest number of an item this is nothing, whatever it belongs to.
+_FLOOR = 1e-14
 
 _BLOCK = 256  # columns, a multiple of 4
 _MAGNITUDE = 0x7FFFFFFFFFFFFFFF  # a double without its sign
@@ -77,13 +83,6 @@ def _largest(array):
 
 
 @kernel()
-def _unit(first, second):
-    """The larger, at most 1; if both are zero there is nothing to measure by: 1."""
-    size = max(first, second)
-    return min(1.0, size) if size > 0.0 else 1.0
-
-
-@kernel()
 def _largest_bits(bits):
     """The largest of non-negative doubles, or of magnitudes, by their bits: they are ordered alike, and NaN
     comes last. Unlike a maximum of doubles, this one the compiler vectorises."""
@@ -94,14 +93,15 @@ def _largest_bits(bits):
 
 
 @kernel()
-def _signs(d, low, high, term, wrong):
-    """Terms of D(y), and d where its sign asks for an infinite side. No branches: vectors."""
+def _terms(d, low, high, point, slack, term, open_):
+    """Terms of the gap, and d where the point is not at the side that its sign asks for, or that is infinite.
+    Few arrays, loaded first, and no branches: vectors."""
     for i in range(len(d)):
-        below, above = low[i], high[i]
-        side = below if d[i] > 0.0 else above
-        finite = abs(side) < _INFINITE
-        term[i] = d[i] * (side if finite else 0.0)
-        wrong[i] = 0.0 if finite else d[i]
+        below, above, slope, at = low[i], high[i], d[i], point[i]
+        side = below if slope > 0.0 else above
+        known = side if abs(side) < _INFINITE else 0.0
+        term[i] = slope * (at - known)
+        open_[i] = 0.0 if abs(at - side) <= _EXACT * abs(known) + slack else slope
 
 
 @kernel()
@@ -125,43 +125,50 @@ def _sum(term):
 
 
 @kernel()
+def _wrong(price, low, high, dual, wrong):
+    """Duals whose sign asks for an infinite side, and the others, which count."""
+    for i in range(len(price)):
+        below, above, p = low[i], high[i], price[i]
+        side = below if p > 0.0 else above
+        count = p if abs(side) < _INFINITE else 0.0
+        dual[i] = count
+        wrong[i] = p - count
+
+
+@kernel()
 def _duals(y, row_lower, row_upper, dual, buffer):
-    """(sum(rl y+ - ru y-), bits of the largest wrong sign and of the largest |y|); wrong signs count as 0."""
-    support, most_wrong, most = 0.0, np.int64(0), np.int64(0)
+    """Bits of the largest wrong sign at a one-sided row, and of the largest |y|; ``dual``: y without them."""
+    most_wrong = np.int64(0)
     for begin in range(0, len(y), _BLOCK):
         end = min(begin + _BLOCK, len(y))
-        price, term, wrong = y[begin:end], buffer[0, : end - begin], buffer[1, : end - begin]
-        _signs(price, row_lower[begin:end], row_upper[begin:end], term, wrong)
-        for i in range(end - begin):
-            dual[begin + i] = price[i] - wrong[i]
-        support += _sum(term)
+        wrong = buffer[0, : end - begin]
+        _wrong(y[begin:end], row_lower[begin:end], row_upper[begin:end], dual[begin:end], wrong)
         most_wrong = max(most_wrong, _largest_bits(wrong.view(np.int64)))
-        most = max(most, _largest_bits(price.view(np.int64)))
-    return support, most_wrong, most
+    return most_wrong, _largest_bits(y.view(np.int64))
 
 
 @kernel()
 def _columns(row_a, row_b, val_a, val_b, c, lower, upper, x, dual, activity, buffer):
-    """(value, sum(l d+ - u d-), whether x is finite, bits of the largest violation, wrong sign, |c|, |d|).
+    """(value, sum of terms, whether x is finite, bits of the largest violation, open d, |c|, |d|).
 
     ``activity`` is added to. Block by block, in loops of few arrays, which the compiler vectorises.
     """
-    value, support, sane = 0.0, 0.0, True
-    most_off = most_wrong = most_cost = most_d = np.int64(0)
+    value, terms, sane = 0.0, 0.0, True
+    most_off = most_open = most_cost = most_d = np.int64(0)
     for begin in range(0, len(c), _BLOCK):
         end = min(begin + _BLOCK, len(c))
         size = end - begin
         a, b, va, vb = row_a[begin:end], row_b[begin:end], val_a[begin:end], val_b[begin:end]
         cost, low, high, point = c[begin:end], lower[begin:end], upper[begin:end], x[begin:end]
-        term, wrong, d, off = buffer[0, :size], buffer[1, :size], buffer[2, :size], buffer[3, :size]
+        term, open_, d, off = buffer[0, :size], buffer[1, :size], buffer[2, :size], buffer[3, :size]
         for i in range(size):
             # An unsigned index needs no test for being negative.
             d[i] = cost[i] - va[i] * dual[np.uint32(a[i])] - vb[i] * dual[np.uint32(b[i])]
-        _signs(d, low, high, term, wrong)
+        _terms(d, low, high, point, 0.0, term, open_)
         _outside(low, high, point, off)
-        support += _sum(term)
+        terms += _sum(term)
         most_off = max(most_off, _largest_bits(off.view(np.int64)))
-        most_wrong = max(most_wrong, _largest_bits(wrong.view(np.int64)))
+        most_open = max(most_open, _largest_bits(open_.view(np.int64)))
         most_cost = max(most_cost, _largest_bits(cost.view(np.int64)))
         most_d = max(most_d, _largest_bits(d.view(np.int64)))
         for i in range(size):
@@ -170,35 +177,49 @@ def _columns(row_a, row_b, val_a, val_b, c, lower, upper, x, dual, activity, buf
                 activity[np.uint32(a[i])] += va[i] * point[i]
                 activity[np.uint32(b[i])] += vb[i] * point[i]
                 value += cost[i] * point[i]
-    return value, support, sane, most_off, most_wrong, most_cost, most_d
+    return value, terms, sane, most_off, most_open, most_cost, most_d
+
+
+@kernel()
+def _rows(row_lower, row_upper, dual, activity, flow, buffer):
+    """(sum of terms, bits of the largest violation, and of the largest |y| of a row not at its side)."""
+    terms, most_off, most_open = 0.0, np.int64(0), np.int64(0)
+    for begin in range(0, len(row_lower), _BLOCK):
+        end = min(begin + _BLOCK, len(row_lower))
+        size = end - begin
+        low, high, point = row_lower[begin:end], row_upper[begin:end], activity[begin:end]
+        term, open_, off = buffer[0, :size], buffer[1, :size], buffer[3, :size]
+        _terms(dual[begin:end], low, high, point, _FLOOR * flow, term, open_)
+        _outside(low, high, point, off)
+        terms += _sum(term)
+        most_off = max(most_off, _largest_bits(off.view(np.int64)))
+        most_open = max(most_open, _largest_bits(open_.view(np.int64)))
+    return terms, most_off, most_open
+
+
+@kernel()
+def _stands(point, side, rounding):
+    """Whether a point is where it should be; never at an infinite side."""
+    return abs(side) < _INFINITE and abs(point - side) <= _TIE * abs(side) + rounding
+
+
+@kernel()
+def _within(low, high, point, rounding):
+    """Whether a point keeps to its sides, each with its own rounding."""
+    return (low - point <= _TIE * abs(low) + rounding) & (point - high <= _TIE * abs(high) + rounding)
 
 
 @kernel()
 def _second_look(
-    row_a,
-    row_b,
-    val_a,
-    val_b,
-    c,
-    lower,
-    upper,
-    row_lower,
-    row_upper,
-    x,
-    dual,
-    activity,
-    size,
-    value,
-    tolerance,
-    unit_c,
-    unit_b,
-    unit_x,
+    row_a, row_b, val_a, val_b, c, lower, upper, row_lower, row_upper, x, dual, activity, size, cost
 ):
-    """(certified, gap): each residual against the numbers that make it up."""
+    """(certified, largest wrong sign): each term and each violation against the numbers that make it up."""
     size[:] = 0.0
-    fine, support, terms, largest_dual = True, 0.0, 0.0, 0.0
+    fine, wrong, largest_dual, flow = True, 0.0, 0.0, 0.0
+    for j in range(len(c)):
+        flow = max(flow, abs(x[j]))
     for i in range(len(row_lower)):
-        largest_dual = max(largest_dual, abs(dual[i]))
+        largest_dual, flow = max(largest_dual, abs(dual[i])), max(flow, abs(activity[i]))
     for i in range(len(row_lower)):
         side = row_lower[i] if dual[i] > 0.0 else row_upper[i]
         if abs(dual[i]) <= _NOISE * largest_dual and side != 0.0:
@@ -206,29 +227,22 @@ def _second_look(
     for j in range(len(c)):
         a, b, va, vb, point = row_a[j], row_b[j], val_a[j], val_b[j], x[j]
         d = c[j] - va * dual[a] - vb * dual[b]
-        scale = abs(va * dual[a]) + abs(vb * dual[b])
-        if abs(d) > _NOISE * (abs(c[j]) + scale):
-            side = lower[j] if d > 0.0 else upper[j]
-            if abs(side) < _INFINITE:
-                support += d * side
-                terms += abs(d * side)
-            else:
-                fine &= abs(d) <= tolerance * (unit_c + abs(c[j])) + _NOISE * scale
-        slack = tolerance * (unit_x + abs(point))
-        fine &= (lower[j] - point <= slack) & (point - upper[j] <= slack)
+        side = lower[j] if d > 0.0 else upper[j]
+        if not abs(side) < _INFINITE:
+            wrong = max(wrong, abs(d))
+        if abs(d) > _TIE * (abs(c[j]) + abs(va * dual[a]) + abs(vb * dual[b])) + _FLOOR * cost:
+            fine &= _stands(point, side, _NOISE * flow)
+        fine &= _within(lower[j], upper[j], point, _NOISE * flow)
         if point != 0.0:
             size[a] += abs(va * point)
             size[b] += abs(vb * point)
-            terms += abs(c[j] * point)
     for i in range(len(row_lower)):
-        slack = tolerance * (unit_b + size[i])
-        fine &= (row_lower[i] - activity[i] <= slack) & (activity[i] - row_upper[i] <= slack)
-        side = row_lower[i] if dual[i] > 0.0 else row_upper[i]
+        rounding = _NOISE * (size[i] + flow)
         if dual[i] != 0.0:
-            support += dual[i] * side
-            terms += abs(dual[i] * side)
-    gap = value - support
-    return fine and abs(gap) <= tolerance * (unit_c * unit_b + abs(value)) + _NOISE * terms, gap
+            side = row_lower[i] if dual[i] > 0.0 else row_upper[i]
+            fine &= _stands(activity[i], side, rounding)
+        fine &= _within(row_lower[i], row_upper[i], activity[i], rounding)
+    return fine, wrong
 
 
 @kernel(
@@ -265,7 +279,7 @@ def certify(
     m = row_lower.shape[1]
     # Their last entry stands for the missing row of a column.
     activity, dual, size = np.empty(m + 1), np.empty(m + 1), np.empty(m + 1)
-    buffer, found = np.empty((4, _BLOCK)), np.empty(6)
+    buffer, found = np.empty((4, _BLOCK)), np.empty(9)
     bits = found.view(np.int64)
     bound = side = 0.0
     for k in range(start, stop):
@@ -277,37 +291,29 @@ def certify(
         if k == start or len(row_lower) > 1 or len(row_upper) > 1:
             side = max(_largest(row_lower[kr]), _largest(row_upper[ks]))
         # A dual of the wrong sign at a one-sided row is rounding or wrong: it is zero, and a residual.
-        rows, bits[0], bits[1] = _duals(y[k], row_lower[kr], row_upper[ks], dual, buffer)
+        bits[6], bits[7] = _duals(y[k], row_lower[kr], row_upper[ks], dual, buffer)
         dual[m] = 0.0
         activity[:] = 0.0
-        total, columns, sane, bits[2], bits[3], bits[4], bits[5] = _columns(
+        total, terms, sane, bits[0], bits[1], bits[2], bits[3] = _columns(
             *(row_a, row_b, val_a[ka], val_b[kb], c[kc], lower[kl], upper[ku]),
             *(x[k], dual, activity, buffer),
         )
-        for begin in range(0, m, _BLOCK):
-            end = min(begin + _BLOCK, m)
-            off = buffer[3, : end - begin]
-            _outside(row_lower[kr, begin:end], row_upper[ks, begin:end], activity[begin:end], off)
-            bits[2] = max(bits[2], _largest_bits(off.view(np.int64)))
-        wrong_row, largest_dual, primal = found[0], found[1], found[2]
-        wrong, cost, largest_d = found[3], found[4], found[5]
+        activity[m] = 0.0
+        bits[8] = _largest_bits(activity.view(np.int64))
+        wrong_row, largest_dual, flow = found[6], found[7], found[8]
+        more, bits[4], bits[5] = _rows(row_lower[kr], row_upper[ks], dual, activity, flow, buffer)
+        primal, wrong, cost, largest_d = max(found[0], found[4]), found[1], found[2], found[3]
         # Where c, a value or a dual is NaN or infinite, so is d.
         sane &= largest_dual < _HUGE and cost < _INFINITE and largest_d < _HUGE
         sane &= bound < np.inf and side < np.inf
-        unit_c, unit_b = _unit(cost, 0.0), _unit(side, bound if side == 0.0 else 0.0)
-        unit_x = _unit(bound, side if bound == 0.0 else 0.0)
-        difference = total - (rows + columns)
-        good = (
-            abs(difference) <= tolerance * (unit_c * unit_b + abs(total))
-            and primal <= tolerance * min(unit_b, unit_x)
-            and max(wrong, wrong_row) <= tolerance * unit_c
-        )
-        if sane and not good and wrong_row <= tolerance * unit_c + _NOISE * cost:
-            good, difference = _second_look(
+        fine = wrong_row <= tolerance * min(1.0, cost)
+        good = primal <= _FLOOR * flow and wrong <= _FLOOR * cost and found[5] <= _FLOOR * largest_dual
+        if sane and not good:
+            fine = wrong_row <= tolerance * min(1.0, cost) + _NOISE * cost
+            good, wrong = _second_look(
                 *(row_a, row_b, val_a[ka], val_b[kb], c[kc], lower[kl], upper[ku]),
-                *(row_lower[kr], row_upper[ks], x[k], dual, activity, size),
-                *(total, tolerance, unit_c, unit_b, unit_x),
+                *(row_lower[kr], row_upper[ks], x[k], dual, activity, size, cost),
             )
-        ok[k] = sane and good
-        value[k], gap[k] = total, difference
+        ok[k] = sane and good and fine
+        value[k], gap[k] = total, terms + more
         primal_residual[k], dual_residual[k] = primal, max(wrong, wrong_row)

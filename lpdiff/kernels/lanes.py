@@ -19,6 +19,7 @@ from numba.extending import intrinsic, models, register_model
 
 __all__ = [
     "WIDTH",
+    "across",
     "add",
     "both",
     "choose",
@@ -33,8 +34,10 @@ __all__ = [
     "least_of",
     "less",
     "load",
+    "multiply",
     "same",
     "size",
+    "spread",
     "store",
     "subtract",
 ]
@@ -101,6 +104,22 @@ def load(typing, array, offset):  # type: ignore[no-untyped-def]
 
 
 @_operation
+def across(typing, array, offset, stride):  # type: ignore[no-untyped-def]
+    """array[offset], array[offset + stride], ..., eight of them: a column of eight rows of a matrix."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.gep(context.make_array(array)(context, builder, arguments[0]).data, [arguments[1]])
+        vector = ir.Constant(_vector(_OF[array.dtype].kind), ir.Undefined)
+        for lane in range(WIDTH):
+            far = builder.mul(arguments[2], ir.IntType(64)(lane))
+            element = builder.load(builder.gep(place, [far]), align=8)
+            vector = builder.insert_element(vector, element, ir.IntType(32)(lane))
+        return vector
+
+    return _OF[array.dtype](array, types.int64, types.int64), generate
+
+
+@_operation
 def store(typing, array, offset, value):  # type: ignore[no-untyped-def]
     """array[offset : offset + 8] = value."""
 
@@ -109,6 +128,21 @@ def store(typing, array, offset, value):  # type: ignore[no-untyped-def]
         return context.get_dummy_value()
 
     return types.void(array, types.int64, value), generate
+
+
+@_operation
+def spread(typing, array, offset, stride, value):  # type: ignore[no-untyped-def]
+    """array[offset], array[offset + stride], ... = value: what ``across`` reads, written."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        place = builder.gep(context.make_array(array)(context, builder, arguments[0]).data, [arguments[1]])
+        for lane in range(WIDTH):
+            far = builder.mul(arguments[2], ir.IntType(64)(lane))
+            element = builder.extract_element(arguments[3], ir.IntType(32)(lane))
+            builder.store(element, builder.gep(place, [far]), align=8)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, value), generate
 
 
 @_operation
@@ -144,6 +178,11 @@ def add(typing, a, b):  # type: ignore[no-untyped-def]
 @_operation
 def subtract(typing, a, b):  # type: ignore[no-untyped-def]
     return _REAL(a, b), lambda context, builder, signature, arguments: builder.fsub(*arguments)
+
+
+@_operation
+def multiply(typing, a, b):  # type: ignore[no-untyped-def]
+    return _REAL(a, b), lambda context, builder, signature, arguments: builder.fmul(*arguments)
 
 
 @_operation

@@ -10,6 +10,7 @@ so f on the arcs of a shortest path, where d = 0, is optimal. Acyclic graphs tak
 topological order, whatever the signs; cyclic ones Dijkstra's algorithm with a binary heap, or, where an arc
 is negative, the label-correcting method of Bellman, Ford and Moore with a first-in first-out queue.
 
+The path is handed out as its arcs, from the sink back to the source; ``route`` proves it and writes x.
 What the source does not reach has no potential yet: NaN in y, and status 8, or 9 where the ground (a node
 without a row, where y = 0) has its potential. ``potentials.complete_potentials`` does the rest.
 """
@@ -20,7 +21,8 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from .jit import F1, F2, F2W, I1, S1W, SIZE, kernel
+from .jit import F1, F2, F2W, I1, I1W, I2W, S1W, SIZE, kernel
+from .lanes import WIDTH, across, add, choose, fill, less, load, spread, store, subtract
 
 __all__ = ["cyclic_paths", "dag_paths"]
 
@@ -39,13 +41,13 @@ _UNKNOWN, _LABELLED = 0, 1
 
 
 @kernel()
-def _screen(upper, f):
-    """Whether all arcs are open to the whole supply or forbidden, and whether one is forbidden."""
+def _screen(upper, f, answer):
+    """answer: whether all arcs are open to the whole supply or forbidden, and whether one is forbidden."""
     fine, forbidden = 0.0 < f < np.inf, False
     for j in range(len(upper)):
         fine &= (upper[j] >= f) | (upper[j] == 0.0)
         forbidden |= upper[j] < f
-    return fine, forbidden
+    answer[0], answer[1] = fine, forbidden
 
 
 @kernel()
@@ -57,17 +59,17 @@ def _finite(c):
 
 
 @kernel()
-def _potentials(order, reference, s, dist, lane, y):
+def _potentials(order, reference, s, dist, y):
     """y from the labels; returns the status."""
-    rows, zero, complete = len(y), dist[reference[s], lane], True
+    rows, zero, complete, grounded = len(y), dist[reference[s]], True, False
     # Where the reference has no label yet, any zero will do till then.
     zero = zero if zero < np.inf else 0.0
-    grounded = 0
     for p in range(len(order)):
-        reached = dist[p, lane] < np.inf
+        label, node = dist[p], np.uint32(order[p])
+        reached = label < np.inf
         complete &= reached
-        if order[p] < rows:
-            y[order[p]] = zero - dist[p, lane] if reached else np.nan
+        if node < rows:
+            y[node] = zero - label if reached else np.nan
         else:
             grounded = reached
     if complete:
@@ -79,61 +81,80 @@ def _potentials(order, reference, s, dist, lane, y):
 
 
 @kernel()
-def _program(c, upper, f, masked, first, pointers, arcs, tails, dist, parent, lane):
-    """Dynamic programming from position ``first`` on. Among ties the first arc of the walk wins."""
+def _program(c, upper, f, masked, first, pointers, arcs, tails, dist):
+    """Dynamic programming from position ``first`` on."""
     for p in range(first):
-        dist[p, lane] = np.inf
-    dist[first, lane] = 0.0
+        dist[p] = np.inf
+    dist[first] = 0.0
     for p in range(first + 1, len(dist)):
-        best, by = np.inf, 0
+        best = np.inf
         for a in range(pointers[p], pointers[p + 1]):
             j, q = np.uint32(arcs[a]), np.uint32(tails[a])
-            length = dist[q, lane] + c[j]
+            length = dist[q] + c[j]
             if masked:
                 length = length if upper[j] >= f else np.inf
-            better = length < best
-            best = length if better else best
-            by = a if better else by
-        dist[p, lane] = best
-        parent[p, lane] = by
+            best = length if length < best else best
+        dist[p] = best
 
 
 @kernel()
-def _four_programs(c0, c1, c2, c3, upper, f, masked, first, pointers, arcs, tails, dist, parent):
-    """The same for four items at once, whose chains of operations the processor overlaps: half the time."""
+def _eight_programs(c, stride, upper, f, masked, first, pointers, arcs, tails, dist):
+    """The same for eight items at once, whose rows in ``c`` lie ``stride`` apart: eight numbers a label."""
+    infinite = fill(np.inf)
     for p in range(first):
-        for i in range(4):
-            dist[p, i] = np.inf
-    for i in range(4):
-        dist[first, i] = 0.0
-    for p in range(first + 1, len(dist)):
-        best0 = best1 = best2 = best3 = np.inf
-        by0 = by1 = by2 = by3 = 0
+        store(dist, p * WIDTH, infinite)
+    store(dist, first * WIDTH, fill(0.0))
+    for p in range(first + 1, len(pointers) - 1):
+        best = infinite
         for a in range(pointers[p], pointers[p + 1]):
             j, q = np.uint32(arcs[a]), np.uint32(tails[a])
             if masked and upper[j] < f:
                 continue
-            length0, length1 = dist[q, 0] + c0[j], dist[q, 1] + c1[j]
-            length2, length3 = dist[q, 2] + c2[j], dist[q, 3] + c3[j]
-            better0, better1 = length0 < best0, length1 < best1
-            better2, better3 = length2 < best2, length3 < best3
-            best0, by0 = length0 if better0 else best0, a if better0 else by0
-            best1, by1 = length1 if better1 else best1, a if better1 else by1
-            best2, by2 = length2 if better2 else best2, a if better2 else by2
-            best3, by3 = length3 if better3 else best3, a if better3 else by3
-        dist[p, 0], dist[p, 1], dist[p, 2], dist[p, 3] = best0, best1, best2, best3
-        parent[p, 0], parent[p, 1], parent[p, 2], parent[p, 3] = by0, by1, by2, by3
+            length = add(load(dist, q * WIDTH), across(c, j, stride))
+            best = choose(less(length, best), length, best)
+        store(dist, p * WIDTH, best)
+
+
+@kernel()
+def _eight_potentials(order, reference, s, dist, y, rows, codes):
+    """As ``_potentials``, for eight items whose rows in ``y`` follow each other; the statuses go to codes."""
+    infinite, zero = fill(np.inf), load(dist, reference[s] * WIDTH)
+    zero = choose(less(zero, infinite), zero, fill(0.0))
+    complete = grounded = fill(float(_OPTIMAL))
+    for p in range(len(order)):
+        label, node = load(dist, p * WIDTH), np.uint32(order[p])
+        reached = less(label, infinite)
+        if node < rows:
+            spread(y, node, rows, choose(reached, subtract(zero, label), fill(np.nan)))
+        else:
+            grounded = choose(reached, fill(1.0), grounded)
+        complete = choose(reached, complete, fill(float(_INCOMPLETE)))
+    store(codes, 0, choose(less(complete, fill(1.0)), complete, add(complete, grounded)))
+
+
+@kernel()
+def _trace(c, upper, f, s, t, pointers, arcs, tails, dist, width, lane, path):
+    """Walk back from t: the arc that gave a label gives it again, bit by bit. Among ties the first wins."""
+    count, p = 0, t
+    while p != s:
+        label, a = dist[p * width + lane], pointers[p]
+        while not (dist[tails[a] * width + lane] + c[arcs[a]] == label and upper[arcs[a]] >= f):
+            a += 1
+        path[count] = arcs[a]
+        p = tails[a]
+        count += 1
+    return count
 
 
 _DATA = (F2, F2, F1, I1, I1)  # c, upper, supply, source, sink
 _WALK = (I1, I1, I1, I1, I1, I1)
-_RESULT = (F2W, F2W, S1W, SIZE, SIZE)
+_RESULT = (I2W, I1W, F2W, S1W, SIZE, SIZE)
 
 
 @kernel(types.void(*_DATA, *_WALK, *_RESULT))
 def dag_paths(
     c, upper, supply, source, sink, order, position, reference, pointers, arcs, tails,
-    x, y, status, start, stop,
+    path, length, y, status, start, stop,
 ):  # fmt: skip
     """Shortest paths in directed acyclic graphs, any signs, by dynamic programming along the walk.
 
@@ -142,42 +163,42 @@ def dag_paths(
         upper: (1|B, n), at least the supply, or 0: a forbidden arc.
         supply, source, sink: f > 0 and two nodes, (1|B,).
         order ... tails: A ``graphs.Walk`` in topological order.
-        x: (B, n) zeros; f is written on the arcs of the path.
+        path, length: (B, nodes) and (B,): the first ``length`` are the arcs of the path, from the sink on.
         y: (B, m), zero at the ground or else the last row of the connected component.
         status: (B,). Infeasible: the source does not reach the sink. 8, 9: see above.
     """
     nodes = len(order)
-    alike = len(upper) == 1 and len(supply) == 1 and len(source) == 1 and stop - start >= 4
-    lanes = 4 if alike else 1
-    dist, parent = np.empty((nodes, lanes)), np.empty((nodes, lanes), dtype=np.int32)
-    f, fine, masked = 0.0, False, False
-    together = start
-    for k in range(start, stop):
-        ck, uk = c[k if len(c) > 1 else 0], upper[k if len(upper) > 1 else 0]
-        if k == start or len(upper) > 1 or len(supply) > 1:
-            f = supply[k if len(supply) > 1 else 0]
-            fine, masked = _screen(uk, f)
+    alike = len(c) > 1 and len(upper) == 1 and len(supply) == 1 and len(source) == 1
+    width = WIDTH if alike and stop - start >= WIDTH else 1
+    dist, answer, codes = np.empty(nodes * width), np.empty(2, np.bool_), np.empty(WIDTH)
+    k = start
+    while k < stop:
+        # The last eight may overlap those before, and find the same again.
+        k = min(k, stop - width)
+        uk = upper[k if len(upper) > 1 else 0]
+        f = supply[k if len(supply) > 1 else 0]
         s = position[source[k if len(source) > 1 else 0]]
-        t = position[sink[k if len(sink) > 1 else 0]]
-        if alike and len(c) > 1 and k == together and k + 4 <= stop:
-            together += 4
-            _four_programs(
-                ck, c[k + 1], c[k + 2], c[k + 3], uk, f, masked, s, pointers, arcs, tails, dist, parent
-            )
-        if not (fine and _finite(ck)):
-            status[k] = _DECLINED
-            continue
-        lane = k - together + 4 if k < together else 0
-        if k >= together:
-            _program(ck, uk, f, masked, s, pointers, arcs, tails, dist, parent, lane)
-        if dist[t, lane] == np.inf:
-            status[k] = _INFEASIBLE
-            continue
-        p = t
-        while p != s:
-            x[k, arcs[parent[p, lane]]] = f
-            p = tails[parent[p, lane]]
-        status[k] = _potentials(order, reference, s, dist, lane, y[k])
+        if k == start or len(upper) > 1 or len(supply) > 1:
+            _screen(uk, f, answer)
+        if width > 1:
+            _eight_programs(c[k], c.shape[1], uk, f, answer[1], s, pointers, arcs, tails, dist)
+            _eight_potentials(order, reference, s, dist, y[k], y.shape[1], codes)
+        else:
+            _program(c[k if len(c) > 1 else 0], uk, f, answer[1], s, pointers, arcs, tails, dist)
+        for lane in range(width):
+            i = k + lane
+            ci = c[i if len(c) > 1 else 0]
+            t = position[sink[i if len(sink) > 1 else 0]]
+            if not (answer[0] and _finite(ci)):
+                status[i] = _DECLINED
+            elif dist[t * width + lane] == np.inf:
+                status[i] = _INFEASIBLE
+            else:
+                length[i] = _trace(ci, uk, f, s, t, pointers, arcs, tails, dist, width, lane, path[i])
+                status[i] = (
+                    np.int8(codes[lane]) if width > 1 else _potentials(order, reference, s, dist, y[i])
+                )
+        k += width
 
 
 # -- cyclic --------------------------------------------------------------------------------------------
@@ -229,14 +250,14 @@ def _dijkstra(c, upper, f, s, pointers, arcs, heads, state, dist, via, by, heap,
             j, q = arcs[a], heads[a]
             if upper[j] < f:
                 continue
-            length = dist[p, 0] + c[j]
+            length = dist[p] + c[j]
             if state[q] == _UNKNOWN:
                 state[q] = _LABELLED
                 where[q] = size
                 size += 1
-            elif not length < dist[q, 0]:
+            elif not length < dist[q]:
                 continue
-            dist[q, 0], via[q], by[q] = length, p, j
+            dist[q], via[q], by[q] = length, p, j
             _place(heap, keys, where, where[q], q, length)
 
 
@@ -263,7 +284,8 @@ def _correct(c, upper, f, s, pointers, arcs, heads, state, dist, via, by, queue,
     and is done once in as many label changes (Cherkassky and Goldberg 1999).
     """
     nodes = len(state)
-    waits[:] = 0
+    for p in range(nodes):
+        waits[p] = 0
     queue[0], waits[s] = s, 1
     size, begin, changes, rounds = 1, 0, 0, 0
     while size > 0:
@@ -275,12 +297,12 @@ def _correct(c, upper, f, s, pointers, arcs, heads, state, dist, via, by, queue,
             j, q = arcs[a], heads[a]
             if upper[j] < f:
                 continue
-            length = dist[p, 0] + c[j]
+            length = dist[p] + c[j]
             if state[q] == _UNKNOWN:
                 state[q] = _LABELLED
-            elif not length < dist[q, 0] - _ROUNDING * (abs(dist[q, 0]) + abs(c[j])):
+            elif not length < dist[q] - _ROUNDING * (abs(dist[q]) + abs(c[j])):
                 continue
-            dist[q, 0], via[q], by[q] = length, p, j
+            dist[q], via[q], by[q] = length, p, j
             changes += 1
             if not waits[q]:
                 waits[q] = 1
@@ -306,7 +328,7 @@ def _any_negative(c, upper, f):
 @kernel(types.void(*_DATA, *_WALK, I1, I1, I1, *_RESULT))
 def cyclic_paths(
     c, upper, supply, source, sink, order, position, reference, pointers, arcs, tails,
-    out_pointers, out_arcs, heads, x, y, status, start, stop,
+    out_pointers, out_arcs, heads, path, length, y, status, start, stop,
 ):  # fmt: skip
     """Shortest paths in any directed graph: Dijkstra where no open arc is negative, label-correcting else.
 
@@ -315,7 +337,8 @@ def cyclic_paths(
     and is declined when the potentials are completed.)
     """
     nodes = len(order)
-    dist, keys, state = np.empty((nodes, 1)), np.empty(nodes), np.empty(nodes, np.int8)
+    dist, keys, state = np.empty(nodes), np.empty(nodes), np.empty(nodes, np.int8)
+    answer = np.empty(2, np.bool_)
     via, by, mark = np.empty(nodes, np.int32), np.empty(nodes, np.int32), np.empty(nodes, np.int32)
     heap, where = np.empty(nodes, np.int32), np.empty(nodes, np.int32)
     for k in range(start, stop):
@@ -324,13 +347,13 @@ def cyclic_paths(
         s = position[source[k if len(source) > 1 else 0]]
         t = position[sink[k if len(sink) > 1 else 0]]
         status[k] = _DECLINED
-        if not (_screen(uk, f)[0] and _finite(ck)):
+        _screen(uk, f, answer)
+        if not (answer[0] and _finite(ck)):
             continue
-        dist[:] = np.inf
-        state[:] = _UNKNOWN
-        state[s], dist[s, 0] = _LABELLED, 0.0
+        for p in range(nodes):
+            dist[p], state[p], via[p] = np.inf, _UNKNOWN, -1
+        state[s], dist[s] = _LABELLED, 0.0
         if _any_negative(ck, uk, f):
-            via[:] = -1
             if not _correct(
                 ck, uk, f, s, out_pointers, out_arcs, heads, state, dist, via, by, heap, where, mark
             ):
@@ -340,8 +363,10 @@ def cyclic_paths(
         if state[t] == _UNKNOWN:
             status[k] = _INFEASIBLE
             continue
-        p = t
+        count, p = 0, t
         while p != s:
-            x[k, by[p]] = f
+            path[k, count] = by[p]
             p = via[p]
-        status[k] = _potentials(order, reference, s, dist, 0, y[k])
+            count += 1
+        length[k] = count
+        status[k] = _potentials(order, reference, s, dist, y[k])

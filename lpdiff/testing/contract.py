@@ -22,8 +22,8 @@ import pytest
 import scipy.optimize
 
 from ..backend import AbstractBackend, BatchSolution, Capabilities
-from ..kkt import prove_infeasible, prove_unbounded
 from ..program import LinearProgram
+from ..proofs import prove_infeasible, prove_unbounded
 from ..standard import FIELDS, Data, StandardForm
 from ..status import Status
 from .generate import random_lp

@@ -1,0 +1,199 @@
+"""Shortest paths over a batch, for network LPs that send one flow from a source to a sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass as plain_dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
+
+from ..backend import AbstractBackend, BatchSolution, Capabilities, Certified
+from ..batch import run_spans
+from ..fitting import TOLERANCE, PathFit, single_path
+from ..standard import Data, StandardForm
+from ..status import Status
+from .special import Prepared, network_form, numba_missing, refuse, threads_for
+
+if TYPE_CHECKING:
+    from ..kernels.graphs import Star, Walk
+
+__all__ = ["Path"]
+
+_ERROR = int(Status.ERROR)
+
+# What the certificate takes for rounding, in units of the numbers that make up a residual: a few roundings
+# of labels; and the margin by which label correcting improves them.
+_EXACT, _CORRECTED = 2e-15, 4e-14
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Path(AbstractBackend):
+    """Dynamic programming on acyclic graphs, whatever the signs of the costs; Dijkstra's algorithm on
+    others, or label correcting where a cost is negative. Compiled, a batch at a time.
+
+    Takes programs that are networks (up to scales and signs of rows and columns) and items that send one
+    flow from one node to another, with x >= 0 and room for all of it on each arc, or none (a forbidden
+    arc). What does not fit, and negative cycles, are handed on.
+    """
+
+    name: ClassVar[str] = "path"
+    capabilities: ClassVar[Capabilities] = Capabilities(certifies=True)
+
+    def prepare(self, form: StandardForm) -> _State:
+        return _State(Prepared(form, network_form(form, self.name, "networks")))
+
+    def solve(
+        self, state: _State, data: Data, *, threads: int = 1, time_limit: float | None = None
+    ) -> BatchSolution:
+        size, prepared = data.size, state.prepared
+        out = BatchSolution.empty(prepared.form, size, basis=False, fill=0.0)
+        if not prepared.as_declared(data):
+            out.certificate = Certified.empty(size)
+            return out
+        fit, all_fit = state.fit(data)
+        if all_fit:
+            _solve(state, data, fit, out, threads)
+            return out
+        out.certificate = Certified.empty(size)
+        items = np.flatnonzero(np.broadcast_to(fit.fits, size))
+        if len(items):
+            part = BatchSolution.empty(prepared.form, len(items), basis=False, fill=0.0)
+            some = PathFit(*(np.broadcast_to(answer, size)[items] for answer in fit))
+            _solve(state, data.take(items), some, part, threads)
+            _write(out, part, items)
+        return out
+
+    def basis(self, state: _State, data: Data, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return state.prepared.basis(data, x, y)
+
+    @classmethod
+    def missing(cls) -> str | None:
+        return numba_missing()
+
+
+@plain_dataclass(frozen=True, eq=False)
+class _State:
+    prepared: Prepared
+
+    @cached_property
+    def declared_fit(self) -> tuple[PathFit, bool]:
+        return self._fit(self.prepared.form.declared)
+
+    def fit(self, data: Data) -> tuple[PathFit, bool]:
+        """What the numbers make of each item, and whether all are paths."""
+        return self.declared_fit if self.prepared.sides_declared(data) else self._fit(data)
+
+    def _fit(self, data: Data) -> tuple[PathFit, bool]:
+        sides = (data.row_lower, data.row_upper, data.lower, data.upper)
+        fit = single_path(self.prepared.network, *sides)
+        return fit, bool(fit.fits.all())
+
+    @cached_property
+    def unit(self) -> bool:
+        """Whether the program is the network as it stands, but for the signs of its rows."""
+        return self.prepared.network.unit_columns and self.prepared.network.unit_rows
+
+    @cached_property
+    def walk(self) -> Walk:
+        from ..kernels.graphs import walk
+
+        network = self.prepared.network
+        order = np.arange(network.nodes, dtype=np.int32) if network.order is None else network.order
+        return walk(network.tail, network.head, order)
+
+    @cached_property
+    def search(self) -> tuple[Any, ...]:
+        """The kernel that finds paths, and the graph as it wants it."""
+        from ..kernels import paths
+
+        if self.prepared.network.acyclic:
+            return (paths.dag_paths, *self.walk)
+        return (paths.cyclic_paths, *self.walk, *self.star)
+
+    @cached_property
+    def judge(self) -> Callable[..., int]:
+        from ..kernels.route import prove
+
+        return prove
+
+    @cached_property
+    def star(self) -> Star:
+        from ..kernels.graphs import star
+
+        network = self.prepared.network
+        return star(network.tail, network.head, self.walk)
+
+
+def _doubt(costs: np.ndarray, acyclic: bool, status: np.ndarray, ok: np.ndarray) -> None:
+    """Refuse what is not proved to rounding; label correcting stops short of that, and has a second trial."""
+    refused = (status == Status.OPTIMAL) & ~ok
+    if not acyclic:
+        refused &= costs.min(axis=1, initial=np.inf) >= 0.0
+    status[refused] = Status.INACCURATE
+
+
+def _write(out: BatchSolution, part: BatchSolution, items: np.ndarray) -> None:
+    assert out.y is not None and part.y is not None
+    out.x[items], out.y[items], out.status[items] = part.x, part.y, part.status
+    for name, numbers in vars(part.certificate).items():
+        getattr(out.certificate, name)[items] = numbers
+
+
+def _solve(state: _State, data: Data, fit: PathFit, out: BatchSolution, threads: int) -> None:
+    """Paths and potentials, proved: by the paths themselves, or, on other scales, as any network LP."""
+    network, size, y, status = state.prepared.network, data.size, out.y, out.status
+    assert y is not None
+    costs, room, unit = network.costs(data.c), network.capacities(data.upper), state.unit
+    if not unit:
+        room = room * (1.0 + 4.0 * TOLERANCE)  # rounding of scales must not close an arc
+    path, length = np.empty((size, network.nodes), dtype=np.int32), np.empty(size, dtype=np.int32)
+    ends, (find, *steps) = (fit.flow, fit.source, fit.sink), state.search
+    judged, ok = Certified.empty(size), np.zeros(size, dtype=bool)
+    judge = state.judge
+    doubtful: list[int] = []
+
+    def prove(start: int, stop: int, spread: bool, rounding: float) -> int:
+        """How many items are not proved."""
+        return judge(
+            *(network.tail, network.head, costs, room, *ends, path, length, y, spread, rounding, start, stop),
+            *(status, out.x, ok, judged.value, judged.gap, judged.dual_residual),
+        )
+
+    def work(start: int, stop: int) -> None:
+        find(costs, room, *ends, *steps, path, length, y, status, start, stop)
+        if unit and not prove(start, stop, False, _EXACT):
+            return
+        doubtful.append(start)
+        span = slice(start, stop)
+        if unit:
+            _doubt(costs[span] if len(costs) > 1 else costs, network.acyclic, status[span], ok[span])
+            if not network.acyclic:
+                prove(start, stop, False, _CORRECTED)
+        if (status[span] > _ERROR).any():  # some nodes are out of reach, and have no potential yet
+            from ..kernels.potentials import complete_potentials
+
+            walk = (network.acyclic, *state.walk)
+            complete_potentials(costs, room, fit.flow, *walk, y, status, start, stop)
+            if unit:
+                prove(start, stop, True, _EXACT if network.acyclic else _CORRECTED)
+
+    run_spans(size, threads_for(size * network.n, threads), work)
+    if unit:
+        judged.primal_residual[:] = 0.0  # the flow on the arcs of one path: the certificate saw to it
+        out.certificate = judged
+        if doubtful:
+            refuse(out, ok)
+    else:
+        from ..kernels.route import lay
+
+        lay(path, length, fit.flow, status, out.x, 0, size)
+        if not network.unit_columns:
+            out.x /= network.col_scale
+    if network.flipped or not network.unit_rows:
+        y *= network.row_scale
+    if not unit:
+        state.prepared.certify(data, out, threads)

@@ -1,0 +1,203 @@
+"""The certificate of a shortest path: that its arcs are a flow, and that no node's label can be improved.
+
+It reads the graph, the costs and the proposal, the arcs of one path from the sink back to the source and y.
+
+- The arcs chain from source to sink, all are open, and none occurs twice: f on each of them is feasible, and
+  x, which is written here, is exact.
+- With d_j = c_j - y_tail + y_head >= 0 on all open arcs and d_j = 0 on those of the path, x and y are
+  optimal: c'x = D(y) = f (y_source - y_sink).
+
+Rounding. Labels are sums from the source on, dist_v = y_source - y_v, each within u |dist_v| of what the arc
+gives (u = 2^-53), and so is y; hence |d_j| is rounding only up to a few u times
+
+    |y_tail| + |y_head| + |y_source|.
+
+Nothing else is tolerated, and each arc has a tolerance of its own, so that neither a large cost common to all
+arcs nor a few large ones hide a wrong path. ``rounding`` is that multiple of u. Potentials that were made up
+for what the source does not reach are sums from elsewhere: for them the largest |y| takes the place of
+|y_source|.
+"""
+
+# mypy: allow-untyped-defs
+from __future__ import annotations
+
+import numpy as np
+from numba import types
+
+from .jit import B1W, F1, F1W, F2, F2W, I1, I2, REAL, S1W, SIZE, kernel
+from .lanes import WIDTH, across, add, choose, fill, less, load, multiply, size, store, subtract
+
+__all__ = ["lay", "prove"]
+
+_OPTIMAL = 0
+
+
+@kernel()
+def _any_closed(upper, f):
+    closed = False
+    for j in range(len(upper)):
+        closed |= not (upper[j] >= f)
+    return closed
+
+
+@kernel()
+def _is_finite(numbers):
+    fine = True
+    for j in range(len(numbers)):
+        fine &= numbers[j] - numbers[j] == 0.0
+    return fine
+
+
+@kernel()
+def _least(tail, head, c, upper, f, masked, y, rounding, price):
+    """The least d_j + rounding (|y_tail| + |y_head|) of the open arcs; NaN where a number is not finite."""
+    m = len(y)
+    for i in range(m):
+        price[i] = y[i]
+    for i in range(m, len(price)):
+        price[i] = 0.0
+    best = np.inf
+    for j in range(len(c)):
+        a, b = price[np.uint32(tail[j])], price[np.uint32(head[j])]
+        d = (c[j] - (a - rounding * abs(a))) + (b + rounding * abs(b))
+        if masked:
+            d = d if upper[j] >= f else np.inf
+        best = d if d < best else best
+    return best if _is_finite(y) and _is_finite(c) else np.nan
+
+
+@kernel()
+def _eight_least(tail, head, c, upper, f, masked, y, m, rounding, low, high, least):
+    """The same for eight items at once, whose rows in ``c`` and ``y`` follow each other."""
+    much, finite = fill(rounding), fill(0.0)
+    for i in range(m):
+        price = across(y, i, m)
+        slack = multiply(much, size(price))
+        store(low, i * WIDTH, subtract(price, slack))
+        store(high, i * WIDTH, add(price, slack))
+        finite = add(finite, subtract(price, price))
+    store(low, m * WIDTH, fill(0.0))
+    store(high, m * WIDTH, fill(0.0))
+    best = fill(np.inf)
+    for j in range(len(tail)):
+        a, b = np.uint32(tail[j]), np.uint32(head[j])
+        cost = across(c, j, len(tail))
+        finite = add(finite, subtract(cost, cost))  # 0, or NaN
+        if masked and not (upper[j] >= f):
+            continue
+        d = add(subtract(cost, load(low, a * WIDTH)), load(high, b * WIDTH))
+        best = choose(less(d, best), d, best)
+    store(least, 0, add(best, finite))
+
+
+@kernel()
+def _judge(
+    tail, head, c, upper, f, s, t, path, length, y, spread, rounding, least, x, i, ok, value, gap, dual
+):
+    """Follow the path of item i, writing f along it: whether it and the duals prove each other."""
+    ci, n, m = i if len(c) > 1 else 0, x.shape[1], y.shape[1]
+    source, sink = y[i, s] if s < m else 0.0, y[i, t] if t < m else 0.0
+    anchor = abs(source)
+    if spread:
+        for v in range(m):
+            anchor = abs(y[i, v]) if abs(y[i, v]) > anchor else anchor
+    total, v, down, count = 0.0, t, sink, 0
+    fine = 0.0 < f < np.inf and least >= -rounding * anchor
+    while fine and v != s and count < min(length, path.shape[1]):
+        j = np.uint32(path[i, count])
+        fine = j < n
+        if fine:
+            a = tail[j]
+            up = y[i, a] if a < m else 0.0
+            d = (c[ci, j] - up) + down
+            tied = abs(d) <= rounding * (abs(up) + abs(down) + anchor)
+            fine = head[j] == v and upper[j] >= f and x[i, j] == 0.0 and tied
+            if fine:
+                x[i, j] = f
+                total += c[ci, j]
+                v, down = a, up
+                count += 1
+    if not (v == s and count == length and count > 0):
+        fine = False
+        for place in range(count):
+            x[i, path[i, place]] = 0.0
+    ok[i], value[i], gap[i] = fine, f * total, f * (total - (source - sink))
+    dual[i] = 0.0 if fine else -least
+
+
+@kernel(
+    SIZE(
+        *(I1, I1, F2, F2, F1, I1, I1),
+        *(I2, I1, F2),
+        *(types.boolean, REAL, SIZE, SIZE),
+        *(S1W, F2W, B1W, F1W, F1W, F1W),
+    )
+)
+def prove(
+    tail,  # (n,) nodes: rows, and m the ground, where y = 0
+    head,  # (n,)
+    c,  # (1|B, n)
+    upper,  # (1|B, n)
+    supply,  # (1|B,)
+    source,  # (1|B,)
+    sink,  # (1|B,)
+    path,  # (B, at least the longest path)
+    length,  # (B,)
+    y,  # (B, m)
+    spread,  # whether potentials are made up for what the source does not reach
+    rounding,
+    start,
+    stop,
+    status,  # (B,) others than OPTIMAL are not looked at
+    x,  # (B, n) zeros
+    ok,  # (B,) bool, False: what is True is not looked at again
+    value,  # (B,) c'x
+    gap,  # (B,) c'x - D(y)
+    dual_residual,  # (B,) 0 where proved
+):
+    """Judge the paths of a span, and write x; returns how many items of it are not proved.
+
+    What is NaN or infinite anywhere in c or y is refused.
+    """
+    m = y.shape[1]
+    alike = len(c) > 1 and len(upper) == 1 and len(supply) == 1
+    width = WIDTH if alike and stop - start >= WIDTH else 1
+    low, high = np.empty((m + 1) * width), np.empty((m + 1) * (width if width > 1 else 0))
+    least = np.empty(WIDTH)
+    k, masked = start, False
+    while k < stop:
+        k = min(k, stop - width)  # the last eight may overlap those before
+        open_ = False
+        for i in range(k, k + width):
+            open_ |= status[i] == _OPTIMAL and not ok[i]
+        uk, ck = upper[k if len(upper) > 1 else 0], c[k if len(c) > 1 else 0]
+        f = supply[k if len(supply) > 1 else 0]
+        if k == start or len(upper) > 1 or len(supply) > 1:
+            masked = _any_closed(uk, f)
+        if open_:
+            if width > 1:
+                _eight_least(tail, head, ck, uk, f, masked, y[k], m, rounding, low, high, least)
+            else:
+                least[0] = _least(tail, head, ck, uk, f, masked, y[k], rounding, low)
+            for lane in range(width):
+                i = k + lane
+                s, t = source[i if len(source) > 1 else 0], sink[i if len(sink) > 1 else 0]
+                if status[i] == _OPTIMAL and not ok[i]:
+                    _judge(
+                        *(tail, head, c, uk, f, s, t, path, length[i], y, spread, rounding, least[lane]),
+                        *(x, i, ok, value, gap, dual_residual),
+                    )
+        k += width
+    left = 0
+    for k in range(start, stop):
+        left += not ok[k]
+    return left
+
+
+@kernel(types.void(I2, I1, F1, S1W, F2W, SIZE, SIZE))
+def lay(path, length, supply, status, x, start, stop):
+    """Write f along the paths into x, (B, n) zeros: where another certificate judges."""
+    for k in range(start, stop):
+        if status[k] == _OPTIMAL:
+            for i in range(length[k]):
+                x[k, path[k, i]] = supply[k if len(supply) > 1 else 0]
