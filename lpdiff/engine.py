@@ -24,6 +24,8 @@ __all__ = ["Plan", "Route", "Solved"]
 # Numbers a chunk of a batch may hold: bounds the memory of the certificate's temporaries.
 _CHUNK = 2**23
 
+_USUAL = 1e-6  # the default tolerance
+
 _NONE = np.zeros(0, dtype=np.int64)
 
 _INACCURATE = int(Status.INACCURATE)
@@ -228,7 +230,10 @@ class Plan:
             part = data if len(todo) == size else data.take(todo)
             self._attempt(self.backend, self.state, part, todo, solved)
             if not self.form.is_mip and (status != Status.OPTIMAL).any():
+                nearly = self._nearly(data, solved)
                 self._fall_back(data, solved)
+                if nearly is not None:
+                    self._settle(*nearly, solved)
                 self._confirm_unbounded(data, solved)
         failed = status != Status.OPTIMAL
         if failed.any():
@@ -311,6 +316,8 @@ class Plan:
             return certify_integers(form, data, x, bound, self.tolerance)
         assert proposal.y is not None
         y = np.where(optimal[:, None], proposal.y, 0.0)
+        # Who raises the tolerance wants no more than that.
+        loose = loose or self.tolerance > _USUAL
         return certify(form, data, x, y, proposal.basic, self.tolerance, loose=loose)
 
     def _fall_back(self, data: Data, solved: Solved) -> None:
@@ -339,6 +346,34 @@ class Plan:
                 if claim is not None and solved.status[item] in (Status.ERROR, Status.INACCURATE):
                     solved.status[item] = claimed
                     solved.certificates[item] = claim
+
+    def _nearly(self, data: Data, solved: Solved) -> tuple[np.ndarray, Judged, np.ndarray] | None:
+        """Items whose proposals are no exact vertices, but optimal to the tolerance; the proposals."""
+        items = np.flatnonzero(solved.status == Status.INACCURATE)
+        if len(items) == 0:
+            return None
+        part, judged = data.take(items), solved.judged
+        units = Units.of(self.form, part)
+        x, y = units.enlarge_solution(judged.x[items], judged.y[items])
+        basic = solved.basic[items]
+        again = certify(self.form, units.enlarge(part), x, y, basic, self.tolerance, loose=True)
+        units.restore(again)
+        return items, again, basic
+
+    def _settle(self, items: np.ndarray, judged: Judged, basic: np.ndarray, solved: Solved) -> None:
+        """Where there is no exact vertex, since the rows contradict each other by less than the tolerance
+        (marginals that were summed in float32, say), the nearly exact one is the answer."""
+        stuck = np.isin(solved.status[items], (Status.INFEASIBLE, Status.UNBOUNDED))
+        local = np.flatnonzero(judged.ok & stuck)
+        if len(local) == 0:
+            return
+        places = items[local]
+        write_arrays(solved.judged, Judged(**{k: v[local] for k, v in vars(judged).items()}), places)
+        solved.basic[places] = basic[local]
+        solved.status[places] = Status.OPTIMAL
+        solved.solvers[places] = len(self.routes)
+        for item in places.tolist():
+            solved.certificates.pop(item, None)
 
     def _confirm_unbounded(self, data: Data, solved: Solved) -> None:
         """A direction proves that no optimum exists, not that a point does: a solve without costs tells."""

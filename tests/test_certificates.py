@@ -162,7 +162,7 @@ def test_no_permutation_hides_behind_a_common_cost(common):
     solve_assignment(cost.reshape(1, -1), n, n, 0, 1, match, u, v, np.zeros(1, np.int8))
     columns = columns_of(2 * n, lp.form.indptr, lp.form.indices, lp.data.values)
     y = np.concatenate([u, v], axis=1)
-    # The tree of y, marked as the basis of all: its arcs have no reduced cost, so that nothing else can refuse.
+    # The tree of y is marked as the basis of all: no arc of it has a reduced cost, so nothing else refuses.
     d = cost - u.T - v
     marks = np.zeros((1, n * n + 2 * n), dtype=bool)
     marks[0, np.argsort(np.abs(d).ravel(), kind="stable")[: 2 * n - 1]] = True
@@ -330,6 +330,13 @@ def test_a_feasible_lp_is_not_proved_infeasible(slope):
     assert prove_infeasible(parallel.form, parallel.data, np.array([1.0, -1.0])).verified
 
 
+def test_small_entries_of_a_ray_count():
+    """x = 1 and 1e10 x = 0: the second row is taken 1e-10 times."""
+    lp = LinearProgram([0.0], A_eq=[[1.0], [1e10]], b_eq=[1.0, 0], bounds=(None, None))
+    assert prove_infeasible(lp.form, lp.data, np.array([1.0, -1e-10])).verified
+    assert not prove_infeasible(lp.form, lp.data, np.array([1.0, -1.1e-10])).verified
+
+
 @pytest.mark.parametrize("slope", [5e-8, 1e-9, 1e-11])
 def test_a_bounded_lp_is_not_proved_unbounded(slope):
     lp = LinearProgram([-1.0, 0], A_ub=[[1.0, -(1 - slope)], [-1, 1]], b_ub=[0.0, 1])
@@ -369,6 +376,25 @@ def test_entries_that_solvers_drop_or_refuse(entry):
     sol = lpdiff.solve(down, solver="highs", throw=False)
     assert sol.status == Status.UNBOUNDED
     assert sol.certificates[0].verified
+
+
+def test_the_fallback_cannot_go_round_in_circles(monkeypatch):
+    """Its simplex stops far beyond what it ever takes; that it stopped is an error, not the user's limit."""
+    lp = LinearProgram([1.0, 2], A_eq=[[1.0, 1]], b_eq=[1.0])
+    wrong = HiGHS().solve(lp.form, lp.data)
+    wrong.x = wrong.x[:, ::-1].copy()
+    seen, honest = [], HiGHS.solve
+
+    def spy(self, state, data, **how):
+        seen.append(self.iteration_limit)
+        proposal = honest(self, state, data, **how)
+        proposal.status[:] = Status.ITERATION_LIMIT
+        return proposal
+
+    assert lpdiff.solve(lp, solver=Given(wrong)).x.tolist() == [1, 0]
+    monkeypatch.setattr(HiGHS, "solve", spy)
+    assert lpdiff.solve(lp, solver=Given(wrong), throw=False).status == Status.ERROR
+    assert seen == [10_300, 10_300]
 
 
 # -- units ---------------------------------------------------------------------------------------------------

@@ -91,6 +91,7 @@ COSTS = {
     "spread": lambda g, shape: 10.0 ** g.uniform(-6, 6, shape) * g.choice([-1, 1], shape),
     "a common huge cost": lambda g, shape: 1e9 + g.uniform(0, 1, shape),
     "a few large": lambda g, shape: np.where(g.random(shape) < 0.1, 1.0, 1e-8 * g.uniform(0, 1, shape)),
+    "a few huge": lambda g, shape: np.where(g.random(shape) < 0.1, 1e12, 1.0) * g.uniform(0, 1, shape),
     "huge": lambda g, shape: 1e200 * g.normal(size=shape),
     "tiny": lambda g, shape: 1e-200 * g.normal(size=shape),
 }
@@ -183,7 +184,8 @@ def test_wrong_paths_are_refused(costs):
     for _ in range(40):
         graph = grid(int(g.integers(2, 6)), int(g.integers(2, 6)))
         n, batch = len(graph[0]), int(g.integers(1, 18))
-        p = propose(graph, COSTS[costs](g, (batch, n)))
+        p = propose(graph, COSTS[costs](g, (batch, n))).but(spread=False)
+        assert judge(p).ok.all()
         wrong = propose(graph, g.uniform(0, 1, (batch, n)))
         q = p.but(path=wrong.path, length=wrong.length)
         verdict = judge(q)
@@ -202,14 +204,15 @@ def test_wrong_paths_are_refused(costs):
 
 
 @pytest.mark.parametrize("costs", COSTS)
-@pytest.mark.parametrize("size", [1e-11, 1e-6, 1.0])
+@pytest.mark.parametrize("size", [1e-13, 1e-11, 1e-6, 1.0])
 def test_wrong_potentials_are_refused(costs, size):
     g = np.random.default_rng(int(40 + len(costs) + 1 / size))
     refused = 0
     for _ in range(30):
         graph = grid(int(g.integers(2, 6)), int(g.integers(2, 6)))
         n, nodes, batch = len(graph[0]), len(graph[2]), int(g.integers(1, 18))
-        p = propose(graph, COSTS[costs](g, (batch, n)))
+        p = propose(graph, COSTS[costs](g, (batch, n))).but(spread=False)
+        assert judge(p).ok.all()
         y, node = p.y.copy(), g.integers(0, nodes, batch)
         items = np.arange(batch)
         y[items, node] += g.choice([-1, 1], batch) * size * np.maximum(np.abs(y).max(axis=1), 1e-300)
@@ -251,16 +254,30 @@ def test_what_is_no_path_is_refused(batch):
     tail = np.array([0, 1, 2, 1, 2, 0, 3, 0], np.int32)
     head = np.array([1, 2, 3, 3, 1, 2, 3, 3], np.int32)
     p = propose((tail, head, np.arange(4)), np.zeros((batch, 8)), kernel=cyclic_paths)
-    for arcs in ([2, 1, 0], [3, 0], [2, 5], [7], [6, 7], [3, 4, 1, 0], [2, 5]):
+    for arcs in ([2, 1, 0], [3, 0], [2, 5], [7], [6, 7], [3, 4, 1, 0], [6, 2, 1, 0]):
         verdict = judge(p.follow(arcs))
         assert verdict.ok.all() and np.flatnonzero(verdict.x[-1]).tolist() == sorted(arcs)
     for arcs in (
         *([], [2], [0], [0, 1, 2], [2, 1], [1, 0], [2, 0], [3, 0, 0], [7, 7], [6, 6, 7], [6]),
-        *([2, 1, 4, 1, 0], [2, 1, 4, 1, 4, 1, 0], [-1], [8], [2, -1, 0], [2, 8, 0], [2**31 - 1], [-(2**31)]),
+        *(
+            [2, 1, 4, 1, 0],
+            [2, 1, 4, 1, 4, 1, 0],
+            [2, 1, 0, 6],
+            [-1],
+            [8],
+            [2, -1, 0],
+            [2, 8, 0],
+            [2**31 - 1],
+            [-(2**31)],
+        ),
     ):
         assert not judge(p.follow(arcs)).ok.any()
     for length in (-1, 0, 4, 100):
         assert not judge(p.follow([2, 1, 0]).but(length=np.full(batch, length, np.int32))).ok.any()
+    if batch > 1:  # nor does a path go on in the next one's row
+        path = np.zeros((batch, 2), np.int32)
+        path[0] = [2, 1]
+        assert not judge(p.but(path=path, length=np.full(batch, 3, np.int32))).ok.any()
     for ends in ({"source": 1}, {"sink": 2}, {"source": 3, "sink": 0}, {"source": 3}):
         changed = {name: np.array([node], np.int32) for name, node in ends.items()}
         assert not judge(p.follow([2, 1, 0]).but(**changed)).ok.any()
@@ -320,7 +337,7 @@ def test_second_best_paths_are_refused():
     assert len(every) == 63
     for costs in (lambda: g.uniform(0, 1, 33), lambda: 1e9 + g.uniform(0, 1, 33), lambda: g.normal(size=33)):
         for batch in (1, 8):
-            p = propose(graph, np.tile(costs(), (batch, 1)))
+            p = propose(graph, np.tile(costs(), (batch, 1))).but(spread=False)
             right = p.path[0, : p.length[0]].tolist()
             assert [arcs for arcs in every if judge(p.follow(arcs)).ok.any()] == [right]
             assert judge(p.follow(right)).ok.all()

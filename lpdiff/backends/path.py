@@ -173,6 +173,8 @@ def _solve(state: _State, data: Data, fit: PathFit, out: BatchSolution, threads:
             _doubt(costs[span] if len(costs) > 1 else costs, network.acyclic, status[span], ok[span])
             if not network.acyclic:
                 prove(start, stop, False, _CORRECTED)
+                # Now, or the wider margin of potentials made up for the items beside them would be theirs.
+                status[span][(status[span] == Status.OPTIMAL) & ~ok[span]] = Status.INACCURATE
         if (status[span] > _ERROR).any():  # some nodes are out of reach, and have no potential yet
             from ..kernels.potentials import complete_potentials
 

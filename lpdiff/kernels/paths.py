@@ -168,27 +168,26 @@ def dag_paths(
         status: (B,). Infeasible: the source does not reach the sink. 8, 9: see above.
     """
     nodes = len(order)
-    alike = len(c) > 1 and len(upper) == 1 and len(supply) == 1 and len(source) == 1
-    width = WIDTH if alike and stop - start >= WIDTH else 1
+    # Steps from an item's numbers to the next one's: 0 where all share them.
+    by_c, by_u, by_f = int(len(c) > 1), int(len(upper) > 1), int(len(supply) > 1)
+    by_s, by_t = int(len(source) > 1), int(len(sink) > 1)
+    width = WIDTH if by_c > by_u + by_f + by_s and stop - start >= WIDTH else 1
     dist, answer, codes = np.empty(nodes * width), np.empty(2, np.bool_), np.empty(WIDTH)
     k = start
     while k < stop:
         # The last eight may overlap those before, and find the same again.
         k = min(k, stop - width)
-        uk = upper[k if len(upper) > 1 else 0]
-        f = supply[k if len(supply) > 1 else 0]
-        s = position[source[k if len(source) > 1 else 0]]
-        if k == start or len(upper) > 1 or len(supply) > 1:
+        uk, f, s = upper[k * by_u], supply[k * by_f], position[source[k * by_s]]
+        if k == start or by_u + by_f:
             _screen(uk, f, answer)
         if width > 1:
             _eight_programs(c[k], c.shape[1], uk, f, answer[1], s, pointers, arcs, tails, dist)
             _eight_potentials(order, reference, s, dist, y[k], y.shape[1], codes)
         else:
-            _program(c[k if len(c) > 1 else 0], uk, f, answer[1], s, pointers, arcs, tails, dist)
+            _program(c[k * by_c], uk, f, answer[1], s, pointers, arcs, tails, dist)
         for lane in range(width):
             i = k + lane
-            ci = c[i if len(c) > 1 else 0]
-            t = position[sink[i if len(sink) > 1 else 0]]
+            ci, t = c[i * by_c], position[sink[i * by_t]]
             if not (answer[0] and _finite(ci)):
                 status[i] = _DECLINED
             elif dist[t * width + lane] == np.inf:
@@ -339,13 +338,13 @@ def cyclic_paths(
     nodes = len(order)
     dist, keys, state = np.empty(nodes), np.empty(nodes), np.empty(nodes, np.int8)
     answer = np.empty(2, np.bool_)
+    by_c, by_u, by_f = int(len(c) > 1), int(len(upper) > 1), int(len(supply) > 1)
+    by_s, by_t = int(len(source) > 1), int(len(sink) > 1)
     via, by, mark = np.empty(nodes, np.int32), np.empty(nodes, np.int32), np.empty(nodes, np.int32)
     heap, where = np.empty(nodes, np.int32), np.empty(nodes, np.int32)
     for k in range(start, stop):
-        ck, uk = c[k if len(c) > 1 else 0], upper[k if len(upper) > 1 else 0]
-        f = supply[k if len(supply) > 1 else 0]
-        s = position[source[k if len(source) > 1 else 0]]
-        t = position[sink[k if len(sink) > 1 else 0]]
+        ck, uk, f = c[k * by_c], upper[k * by_u], supply[k * by_f]
+        s, t = position[source[k * by_s]], position[sink[k * by_t]]
         status[k] = _DECLINED
         _screen(uk, f, answer)
         if not (answer[0] and _finite(ck)):

@@ -92,10 +92,10 @@ def _eight_least(tail, head, c, upper, f, masked, y, m, rounding, low, high, lea
 
 @kernel()
 def _judge(
-    tail, head, c, upper, f, s, t, path, length, y, spread, rounding, least, x, i, ok, value, gap, dual
+    tail, head, c, ci, upper, f, s, t, path, length, y, spread, rounding, least, x, i, ok, value, gap, dual
 ):
     """Follow the path of item i, writing f along it: whether it and the duals prove each other."""
-    ci, n, m = i if len(c) > 1 else 0, x.shape[1], y.shape[1]
+    n, m = x.shape[1], y.shape[1]
     source, sink = y[i, s] if s < m else 0.0, y[i, t] if t < m else 0.0
     anchor = abs(source)
     if spread:
@@ -103,7 +103,7 @@ def _judge(
             anchor = abs(y[i, v]) if abs(y[i, v]) > anchor else anchor
     total, v, down, count = 0.0, t, sink, 0
     fine = 0.0 < f < np.inf and least >= -rounding * anchor
-    while fine and v != s and count < min(length, path.shape[1]):
+    while fine and count < min(length, path.shape[1]):
         j = np.uint32(path[i, count])
         fine = j < n
         if fine:
@@ -160,8 +160,10 @@ def prove(
     What is NaN or infinite anywhere in c or y is refused.
     """
     m = y.shape[1]
-    alike = len(c) > 1 and len(upper) == 1 and len(supply) == 1
-    width = WIDTH if alike and stop - start >= WIDTH else 1
+    # Steps from an item's numbers to the next one's: 0 where all share them.
+    by_c, by_u, by_f = int(len(c) > 1), int(len(upper) > 1), int(len(supply) > 1)
+    by_s, by_t = int(len(source) > 1), int(len(sink) > 1)
+    width = WIDTH if by_c > by_u + by_f and stop - start >= WIDTH else 1
     low, high = np.empty((m + 1) * width), np.empty((m + 1) * (width if width > 1 else 0))
     least = np.empty(WIDTH)
     k, masked = start, False
@@ -170,9 +172,8 @@ def prove(
         open_ = False
         for i in range(k, k + width):
             open_ |= status[i] == _OPTIMAL and not ok[i]
-        uk, ck = upper[k if len(upper) > 1 else 0], c[k if len(c) > 1 else 0]
-        f = supply[k if len(supply) > 1 else 0]
-        if k == start or len(upper) > 1 or len(supply) > 1:
+        uk, ck, f = upper[k * by_u], c[k * by_c], supply[k * by_f]
+        if k == start or by_u + by_f:
             masked = _any_closed(uk, f)
         if open_:
             if width > 1:
@@ -181,11 +182,10 @@ def prove(
                 least[0] = _least(tail, head, ck, uk, f, masked, y[k], rounding, low)
             for lane in range(width):
                 i = k + lane
-                s, t = source[i if len(source) > 1 else 0], sink[i if len(sink) > 1 else 0]
                 if status[i] == _OPTIMAL and not ok[i]:
                     _judge(
-                        *(tail, head, c, uk, f, s, t, path, length[i], y, spread, rounding, least[lane]),
-                        *(x, i, ok, value, gap, dual_residual),
+                        *(tail, head, c, i * by_c, uk, f, source[i * by_s], sink[i * by_t], path, length[i]),
+                        *(y, spread, rounding, least[lane], x, i, ok, value, gap, dual_residual),
                     )
         k += width
     left = 0
@@ -197,7 +197,8 @@ def prove(
 @kernel(types.void(I2, I1, F1, S1W, F2W, SIZE, SIZE))
 def lay(path, length, supply, status, x, start, stop):
     """Write f along the paths into x, (B, n) zeros: where another certificate judges."""
+    by_f = int(len(supply) > 1)
     for k in range(start, stop):
         if status[k] == _OPTIMAL:
             for i in range(length[k]):
-                x[k, path[k, i]] = supply[k if len(supply) > 1 else 0]
+                x[k, path[k, i]] = supply[k * by_f]
