@@ -25,6 +25,7 @@ from .engine import Plan, Route
 from .pool import ROWS, VertexPool
 from .recognition import structure_of
 from .standard import Data, StandardForm
+from .status import UnsupportedError
 from .structure import Block
 
 __all__ = ["AUTO", "GENERAL", "learned", "make_plan"]
@@ -115,8 +116,8 @@ def _routes(form: StandardForm, plan_block: Any) -> tuple[list[Route], list[str]
         return _asked(form, ["selection"], ["no row: each variable by itself", "one row"][form.m :][:1])
     try:
         structure = structure_of(form)
-    except ImportError as error:
-        return [], [f"structure is recognised by numba ({error}): pip install numba; HiGHS does the work"]
+    except UnsupportedError as error:
+        return [], [f"{error}; HiGHS does the work, and is slower by far"]
     why = str(structure).splitlines()
     blocks = structure.blocks
     if len(blocks) == 1 and blocks[0].whole:

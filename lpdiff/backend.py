@@ -87,6 +87,7 @@ class BatchSolution:
     rays: dict[int, np.ndarray] = field(default_factory=dict)  # Farkas ray (m,) or direction (n,)
     messages: dict[int, str] = field(default_factory=dict)  # the backend's words on a failed item
     certificate: Certified | None = None  # of a backend that ``certifies``: OPTIMAL means certified
+    refused: np.ndarray | None = None  # (B,) bool: of such a backend: something in it was refused and mended
 
     @classmethod
     def empty(

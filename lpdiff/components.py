@@ -54,6 +54,7 @@ class Components(AbstractBackend):
         out.y[:, state.empty_rows] = 0.0
         judged = Certified(np.zeros(size), np.zeros(size), np.zeros(size), np.zeros(size))
         worst = np.zeros(size, dtype=np.int8)
+        out.refused = np.zeros(size, dtype=bool)
         bases: list[tuple[_Part, np.ndarray]] = []
         for part in state.parts:
             local = part.data(data)
@@ -62,6 +63,7 @@ class Components(AbstractBackend):
             by_item = (size, copies)
             out.x[:, columns] = solved.judged.x.reshape(size, *columns.shape)
             out.y[:, rows] = solved.judged.y.reshape(size, *rows.shape)
+            out.refused |= solved.fallbacks.reshape(by_item).any(axis=1)
             out.iterations += solved.iterations.reshape(by_item).sum(axis=1)
             worst = np.maximum(worst, solved.status.reshape(by_item).max(axis=1, initial=0))
             for mine, theirs in ((judged.value, solved.judged.value), (judged.gap, solved.judged.gap)):

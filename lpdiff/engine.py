@@ -161,13 +161,16 @@ class Plan:
     def _specialised(self, data: Data) -> tuple[Solved | None, np.ndarray]:
         """What the routes solve, certified, and the items that are left."""
         solved: Solved | None = None
+        broke = False
         rest: np.ndarray | None = None  # all
         for place, route in enumerate(self.routes):
             part = data if rest is None else data.take(rest)
             proposal = self._propose(route.backend, route.state, part)
-            if proposal.certificate is None:  # it broke
+            if proposal.certificate is None:
+                broke = True
                 continue
             found = self._accepted(proposal, place)
+            found.fallbacks |= broke
             if solved is None or rest is None:
                 solved = found
             else:
@@ -180,6 +183,9 @@ class Plan:
             rest = np.flatnonzero(open_) if rest is None else rest[open_]
             if len(rest) == 0:
                 break
+        if solved is None and broke:
+            solved = unsolved(self.form, data.size, len(self.routes))
+            solved.fallbacks[:] = True
         if solved is None or solved.all_ok:
             return solved, _NONE
         return solved, np.flatnonzero(solved.status != Status.OPTIMAL)
@@ -202,7 +208,7 @@ class Plan:
             iterations=proposal.iterations,
             basic=np.zeros((size, 0), dtype=bool) if proposal.basic is None else proposal.basic,
             solvers=np.full(size, place, dtype=np.int8) if place else np.zeros(size, dtype=np.int8),
-            fallbacks=status == _INACCURATE,
+            fallbacks=(status == _INACCURATE) | (False if proposal.refused is None else proposal.refused),
         )
 
     # -- the general backend -------------------------------------------------------------------------
@@ -301,7 +307,7 @@ class Plan:
             return proposal
         text = f"solver {backend.name!r} broke: {wrong}"
         if not self.form.is_mip:
-            warnings.warn(f"{text}; HiGHS is asked instead", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"{text}; another solver is asked", RuntimeWarning, stacklevel=2)
         broken = BatchSolution.empty(self.form, data.size)
         broken.messages = dict.fromkeys(range(data.size), text)
         return broken

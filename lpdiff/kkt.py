@@ -37,8 +37,8 @@ _TIE = 1e-9
 # Pivots below this, beside the largest in rows and columns of size 1, make a basis singular.
 _PIVOT = 1e-12
 
-# Bases of at most this many rows are factorised as dense matrices.
-_DENSE = 100
+# Matrices of at most this many places are factorised as dense ones.
+_DENSE = 20_000
 
 
 @dataclass(eq=False)
@@ -339,30 +339,38 @@ def _independent(form: StandardForm, values: np.ndarray, basic: np.ndarray) -> n
     """
     found = np.zeros(len(basic), dtype=bool)
     known: dict[bytes, bool] = {}
+    dense = form.m * form.n <= _DENSE
+    matrix: np.ndarray | sp.csc_array | None = None
     for item, members in enumerate(basic):
         key = np.packbits(members).tobytes() if len(values) == 1 else b""
-        if key not in known or not key:
-            matrix = form.matrix(values[item if len(values) > 1 else 0])
-            known[key] = _invertible(matrix[:, members[: form.n]][~members[form.n :]])
+        if not key or key not in known:
+            if matrix is None or len(values) > 1:
+                row = values[item if len(values) > 1 else 0]
+                matrix = np.zeros((form.m, form.n)) if dense else form.matrix(row)
+                if dense:
+                    matrix[form.rows, form.cols] = row
+            columns, rows = np.flatnonzero(members[: form.n]), np.flatnonzero(~members[form.n :])
+            known[key] = _invertible(matrix[rows][:, columns])
         found[item] = known[key]
     return found
 
 
-def _invertible(matrix: sp.csc_array) -> bool:
+def _invertible(matrix: np.ndarray | sp.csc_array) -> bool:
     """Whether a square matrix has an inverse, by the pivots of its factors; rows and columns brought to 1."""
     if matrix.shape[0] == 0:
         return True
     for axis in (1, 0):
-        size = abs(matrix).max(axis=axis).toarray().ravel()
+        size = abs(matrix).max(axis=axis)
+        size = size if isinstance(size, np.ndarray) else size.toarray().ravel()
         if not (size > 0).all():
             return False
-        scale = sp.diags_array(1 / size)
-        matrix = scale @ matrix if axis else matrix @ scale
-    if matrix.shape[0] <= _DENSE:
-        pivots = np.abs(np.diag(scipy.linalg.lapack.dgetrf(matrix.toarray())[0]))
+        scale = 1 / (size[:, None] if axis else size)
+        matrix = matrix * scale if isinstance(matrix, np.ndarray) else sp.csc_array(matrix.multiply(scale))
+    if isinstance(matrix, np.ndarray):
+        pivots = np.abs(np.diag(scipy.linalg.lapack.dgetrf(matrix)[0]))
     else:
         try:
-            pivots = np.abs(scipy.sparse.linalg.splu(sp.csc_array(matrix)).U.diagonal())
+            pivots = np.abs(scipy.sparse.linalg.splu(matrix).U.diagonal())
         except RuntimeError:  # exactly singular
             return False
     return bool(pivots.min() > _PIVOT * pivots.max())

@@ -22,6 +22,7 @@ from scipy.sparse import csgraph
 
 from .network import Network
 from .standard import StandardForm
+from .status import UnsupportedError
 from .structure import Block, Form, Kind, Structure
 
 __all__ = ["recognise", "structure_of"]
@@ -60,11 +61,20 @@ def recognise(
 
 
 def structure_of(form: StandardForm) -> Structure:
-    """The structure of a program as declared; recognised once, and kept with the form."""
+    """The structure of a program as declared; recognised once, and kept with the form.
+
+    Raises:
+        UnsupportedError: numba is not installed.
+    """
     if "structure" not in form.derived:
         declared = form.declared
         sides = (declared.row_lower[0], declared.row_upper[0], declared.lower[0], declared.upper[0])
-        form.derived["structure"] = recognise(form, declared.values[0], *sides)
+        try:
+            form.derived["structure"] = recognise(form, declared.values[0], *sides)
+        except ImportError as error:
+            raise UnsupportedError(
+                f"structure is recognised by compiled code: pip install {error.name}"
+            ) from error
     return form.derived["structure"]
 
 

@@ -319,7 +319,7 @@ def grounded_flow(rng, nodes=4, arcs=9):
 
 def test_torch_transforms():
     rng = np.random.default_rng(3)
-    for _ in range(4):
+    for _ in range(2):
         lp, *arrays = grounded_flow(rng)
         c, b, u = (torch.tensor(a, requires_grad=True) for a in arrays)
 

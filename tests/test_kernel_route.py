@@ -8,9 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
+import lpdiff
+from lpdiff.backends.path import Path
 from lpdiff.kernels.paths import cyclic_paths, dag_paths
 from lpdiff.kernels.route import prove
+from lpdiff.status import Status
 from tests.test_kernel_paths import grid, random_dag, search
 
 EXACT, CORRECTED = 2e-15, 4e-14
@@ -341,3 +345,42 @@ def test_second_best_paths_are_refused():
             right = p.path[0, : p.length[0]].tolist()
             assert [arcs for arcs in every if judge(p.follow(arcs)).ok.any()] == [right]
             assert judge(p.follow(right)).ok.all()
+
+
+@pytest.mark.parametrize("cyclic", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_backend_refuses_what_is_not_proved(cyclic, threads):
+    tail, head, _ = grid(12, 12)
+    if cyclic:
+        tail, head = np.append(tail, 143).astype(np.int32), np.append(head, 0).astype(np.int32)
+    n, batch = len(tail), 30
+    A = sp.coo_array(
+        (np.repeat([1.0, -1.0], n), (np.concatenate([tail, head]), np.tile(np.arange(n), 2))), (144, n)
+    )
+    b = np.zeros(144)
+    b[[0, 143]] = 1.0, -1.0
+    form = lpdiff.LinearProgram(A_eq=A.tocsc(), b_eq=b).form
+    c = np.random.default_rng(3).uniform(0, 1, (batch, n))
+    data, backend = dataclasses.replace(form.declared, c=c), Path()
+    state = backend.prepare(form)
+    right = backend.solve(state, data, threads=threads)
+    assert not right.status.any() and right.x.any(axis=1).all()
+    assert right.certificate.value == pytest.approx((c * right.x).sum(axis=1), rel=1e-12)
+    find, *steps = state.search
+
+    def wrong(*given):
+        find(*given)
+        length, y, start, stop = given[-5], given[-4], *given[-2:]
+        for k in range(start, stop):
+            if k == 7:
+                length[k] -= 1
+            elif k == 20:
+                y[k, 50] += 1.0
+
+    state.__dict__["search"] = (wrong, *steps)
+    found = backend.solve(state, data, threads=threads)
+    assert np.flatnonzero(found.status == Status.INACCURATE).tolist() == [7, 20]
+    others = np.setdiff1d(np.arange(batch), [7, 20])
+    assert not found.status[others].any()
+    assert np.array_equal(found.x[others], right.x[others])
+    assert np.array_equal(found.y[others], right.y[others])

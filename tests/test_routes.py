@@ -159,6 +159,25 @@ def test_paths_that_are_none():
     assert sol.certificates[1].verified and sol.certificates[4].verified
 
 
+@pytest.mark.parametrize("kind", ["assignment", "path", "cycles"])
+def test_one_side_given_alone(kind):
+    """Each side counts, whichever of the others are the declared ones."""
+    lp = routed()[kind]
+    c = far_costs(np.random.default_rng(27), 4, lp.n)
+    least, most = lp.row_lower.copy(), lp.row_upper.copy()
+    least[0], most[-1] = -np.inf, np.inf
+    for given in (
+        {"row_lower": least},
+        {"row_upper": most},
+        {"bounds": (0.1, None)},
+        {"bounds": (None, np.where(np.arange(lp.n) % 3, 0.6, 0.9))},
+    ):
+        sol, reference = (lpdiff.solve(lp, c=c, **given, solver=s, throw=False) for s in ("auto", "highs"))
+        assert sol.status.tolist() == reference.status.tolist()
+        assert kind not in sol.statistics and "path" not in sol.statistics
+        torch.testing.assert_close(sol.value, reference.value, rtol=1e-9, atol=1e-9)
+
+
 @EACH
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_costs_that_are_no_numbers(kind, bad):

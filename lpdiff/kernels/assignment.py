@@ -16,19 +16,14 @@ the second minimum, or relaxes all distances and finds the nearest column.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 
 from lpdiff.kernels import lanes as w
-from lpdiff.kernels.jit import F2, F2W, I2W, S1W, SIZE, kernel
+from lpdiff.kernels.jit import F2, F2W, I2W, S1W, SIZE, inner, kernel
 from lpdiff.kernels.matching import certify, scatter
 
 __all__ = ["certify", "scatter", "solve"]
 
-_njit: Any = numba.njit
-_inner = _njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _PASSES = 4  # of augmenting row reduction; the paper has 2. From 3 to 6 the times are the same within 3 %
 _HUGE = 1e100  # finite costs above are declined, so that no difference of potentials overflows
 
@@ -39,7 +34,7 @@ _HUGE = 1e100  # finite costs above are declined, so that no difference of poten
 # ------------------------------------------------------------------------------------------------------- rows
 
 
-@_inner
+@inner
 def _row_minimum(c, ends, i, v, columns):  # type: ignore[no-untyped-def]
     """min over j of c_ij - v_j; a column with v_j = -inf is left out."""
     low = w.fill(np.inf)
@@ -49,7 +44,7 @@ def _row_minimum(c, ends, i, v, columns):  # type: ignore[no-untyped-def]
     return w.least_of(low)
 
 
-@_inner
+@inner
 def _two_minima(c, ends, i, v, columns):  # type: ignore[no-untyped-def]
     """The least c_ij - v_j, its column, and the least over the other columns (inf: none)."""
     low, second, at = w.fill(np.inf), w.fill(np.inf), w.fill_index(0)
@@ -65,7 +60,7 @@ def _two_minima(c, ends, i, v, columns):  # type: ignore[no-untyped-def]
     return best, j, w.least_of(w.choose(w.same(at, w.fill_index(j)), second, low))
 
 
-@_inner
+@inner
 def _relax(c, ends, i, h, v, dist, pred, columns):  # type: ignore[no-untyped-def]
     """A step of Dijkstra's algorithm: dist_j <- min(dist_j, c_ij - v_j + h). The least distance, its column.
 
@@ -88,7 +83,7 @@ def _relax(c, ends, i, h, v, dist, pred, columns):  # type: ignore[no-untyped-de
 # ----------------------------------------------------------------------------------------------- the matching
 
 
-@_inner
+@inner
 def _column_minima(c, ends, i, v, pred, columns):  # type: ignore[no-untyped-def]
     """v <- min(v, row i), pred the rows of the minima. False where a cost is not one: NaN, -inf, huge."""
     by, huge, forbidden = w.fill_index(i), w.fill(_HUGE), w.fill(np.inf)
@@ -103,7 +98,7 @@ def _column_minima(c, ends, i, v, pred, columns):  # type: ignore[no-untyped-def
     return w.every(sound)
 
 
-@_inner
+@inner
 def _reduce(c, ends, rows, columns, v, pred, row_of, col_of, free):  # type: ignore[no-untyped-def]
     """Column reduction and reduction transfer (R = K). Number of free rows; -1 infeasible."""
     for j in range(columns - 1, -1, -1):
@@ -131,7 +126,7 @@ def _reduce(c, ends, rows, columns, v, pred, row_of, col_of, free):  # type: ign
     return count
 
 
-@_inner
+@inner
 def _reduce_rows(c, ends, columns, v, row_of, col_of, free, count):  # type: ignore[no-untyped-def]
     """One pass of augmenting row reduction. Number of rows still free; -1 infeasible.
 
@@ -169,7 +164,7 @@ def _reduce_rows(c, ends, columns, v, row_of, col_of, free, count):  # type: ign
     return left
 
 
-@_inner
+@inner
 def _augment(c, ends, start, columns, v, work, dist, final, pred, row_of, col_of, done, empty, count):  # type: ignore[no-untyped-def]
     """A shortest augmenting path from the free row ``start``. The column it ends in; -1 infeasible.
 
@@ -206,10 +201,10 @@ def _augment(c, ends, start, columns, v, work, dist, final, pred, row_of, col_of
             return end
 
 
-@_inner
+@inner
 def _match_rest(c, ends, columns, v, work, dist, final, pred, row_of, col_of, done, empty, free, count):  # type: ignore[no-untyped-def]
     """Augment from each of the ``count`` free rows. False: infeasible."""
-    left = 0
+    left = np.int64(0)  # not a literal: `_augment` would be compiled for it, and again for the rest
     for j in range(columns):
         if row_of[j] < 0:
             empty[left] = j
@@ -250,7 +245,7 @@ def _match_rest(c, ends, columns, v, work, dist, final, pred, row_of, col_of, do
 # c_B to rounding whatever errors v gathered in the search, and exactly where the costs are integers.
 
 
-@_inner
+@inner
 def _tree(c, ends, rows, columns, u, v, work, dist, pred, row_of, order, room, gate):  # type: ignore[no-untyped-def]
     """Write basic potentials to (u, v); ``work`` holds optimal ones of the columns, and is used up."""
     square, flat, level = rows == columns, False, 0
@@ -265,7 +260,7 @@ def _tree(c, ends, rows, columns, u, v, work, dist, pred, row_of, order, room, g
             else:
                 dist[j] = -work[j]
         # h = inf changes no distance: this looks for the nearest column.
-        base, j = _relax(c, ends, 0, np.inf, work, dist, pred, columns)
+        base, j = _relax(c, ends, np.int64(0), np.inf, work, dist, pred, columns)
     while True:
         # Column j enters with its final potential ``tied``; its old one, in work, still gives distances.
         i = row_of[j]

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from .jit import B2W, F1, F1W, F2, F2W, I1, REAL, S1W, SIZE, kernel
+from .jit import B2W, F1, F1W, F2, F2W, I1, REAL, S1W, SIZE, kernel, larger, smaller
 
 __all__ = ["certify"]
 
@@ -58,11 +58,11 @@ def certify(
         largest, total, primal, dual, bound, fine = 0.0, 0.0, 0.0, 0.0, 0.0, True
         for j in range(n):
             d[j] = c[j]
-            largest = max(largest, abs(c[j]))
+            largest = larger(largest, abs(c[j]))
             total += c[j] * x[item, j]
-            miss = max(lower[j] - x[item, j], x[item, j] - upper[j])
+            miss = larger(lower[j] - x[item, j], x[item, j] - upper[j])
             fine &= miss <= tolerance * (unit + abs(x[item, j]))
-            primal = max(primal, miss)
+            primal = larger(primal, miss)
         for i in range(m):
             low, high = lower[n + i], upper[n + i]
             if (low == -np.inf and y[item, i] > 0.0) or (high == np.inf and y[item, i] < 0.0):
@@ -73,15 +73,15 @@ def certify(
                 activity += term
                 size += abs(term)
                 d[row_column[k]] -= price * row_value[k]
-            miss = max(low - activity, activity - high)
+            miss = larger(low - activity, activity - high)
             fine &= miss <= tolerance * (unit + size)
-            primal = max(primal, miss)
+            primal = larger(primal, miss)
             if price != 0.0:
                 bound += price * (low if price > 0.0 else high)
         for j in range(n):
             side = lower[j] if d[j] > 0.0 else upper[j]
             if basic[item, j] or abs(side) == np.inf:
-                dual = max(dual, abs(d[j]))
+                dual = larger(dual, abs(d[j]))
                 fine &= abs(d[j]) <= tolerance * largest
             elif d[j] != 0.0:
                 bound += d[j] * side
@@ -91,6 +91,6 @@ def certify(
             primal,
             dual,
         )
-        fine &= abs(total - bound) <= tolerance * (unit * min(1.0, largest) + abs(total))
+        fine &= abs(total - bound) <= tolerance * (unit * smaller(1.0, largest) + abs(total))
         if not fine:
             status[item] = INACCURATE

@@ -3,9 +3,9 @@
 Inputs are declared read-only, so that frozen and writable arrays meet one and the same compiled function.
 numba tells a stale cache by the file of the function alone: keep what a kernel calls in its own file.
 
-A first compilation takes 0.1 to 2 s a kernel, most of it per function and per expression. So nothing is
-compiled that a program does not call, functions that kernels call have no entry from Python, and each should
-be called with one combination of types only.
+A first compilation takes 0.1 to 3 s a kernel, so much a function and so much an expression. Hence nothing is
+compiled that a program does not call; functions that kernels call have no entry from Python; and each should
+be called with one combination of types (a literal is a type of its own, and so is a read-only array).
 """
 
 from __future__ import annotations
@@ -17,39 +17,49 @@ from collections.abc import Callable
 from typing import Any
 
 import numba
+import numpy as np
 from numba import types
 
-__all__ = ["Kernel", "inner", "kernel"]
+__all__ = ["Kernel", "inner", "kernel", "larger", "smaller"]
 
 # No fastmath: sums run in the order they are written, so bits do not depend on the machine's vectors.
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
 
+_njit: Any = numba.njit
+
 # What a kernel calls: compiled with it.
-inner: Any = functools.partial(numba.njit, **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+inner: Any = functools.partial(_njit, **_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 _lock = threading.RLock()
 
 
 class Kernel:
-    """A function that is compiled when it is first called, or loaded from numba's cache."""
+    """A function that is compiled when it is first called, or loaded from numba's cache.
 
-    def __init__(self, function: Callable[..., Any], signature: Any) -> None:
+    Until then, calls whose arrays have at most ``small`` numbers in all are left to Python: that takes
+    milliseconds, as loading does, and the operations are the same.
+    """
+
+    def __init__(self, function: Callable[..., Any], signature: Any, small: int) -> None:
         functools.update_wrapper(self, function)
-        self.signature = signature
+        self.function, self.signature, self.small = function, signature, small
         self._compiled: Callable[..., Any] | None = None
 
     def __call__(self, *arguments: Any) -> Any:
         compiled = self._compiled
         if compiled is None:
+            if self.small and sum(a.size for a in arguments if isinstance(a, np.ndarray)) <= self.small:
+                with np.errstate(all="ignore"):
+                    return self.function(*arguments)
             compiled = self.compile()
         return compiled(*arguments)
 
     def compile(self) -> Callable[..., Any]:
-        """Compile now, whatever the arguments of the first call will be."""
+        """The compiled function, compiled now if it was not."""
         with _lock:
             if self._compiled is None:
-                # The compiler makes no garbage worth collecting, but so many objects that the collector
-                # would go through all of the process again and again: a tenth of the time.
+                # The compiler makes so many objects, few of them garbage, that the collector would go through
+                # all of the process again and again: a tenth of the time.
                 collecting = gc.isenabled()
                 gc.disable()
                 try:
@@ -60,23 +70,36 @@ class Kernel:
             return self._compiled
 
     def _compile(self) -> Callable[..., Any]:
-        function = self.__wrapped__  # type: ignore[attr-defined]
+        compiled: Callable[..., Any]
         try:
-            return numba.njit(self.signature, cache=True, **_OPTIONS)(function)
+            compiled = _njit(self.signature, cache=True, **_OPTIONS)(self.function)
         except (OSError, RuntimeError) as error:
-            # No directory to write to, neither the package's own nor the user's; or the disk is full.
+            # Neither the package's directory nor the user's can be written to, or the disk is full.
             if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
                 raise
-            return numba.njit(self.signature, **_OPTIONS)(function)
+            compiled = _njit(self.signature, **_OPTIONS)(self.function)
+        return compiled
 
 
-def kernel(signature: Any = None) -> Any:
+def kernel(signature: Any = None, *, small: int = 0) -> Any:
     """Decorator of a kernel of this signature; without one, of what kernels call (``inner``)."""
     if signature is None:
         return inner
-    if isinstance(signature, types.Type | list) or hasattr(signature, "return_type"):
-        return functools.partial(Kernel, signature=signature)
-    return inner(signature)  # a function: no parentheses
+    if callable(signature) and not isinstance(signature, types.Type):
+        return inner(signature)  # a function: no parentheses
+    return functools.partial(Kernel, signature=signature, small=small)
+
+
+@inner
+def larger(a, b):  # type: ignore[no-untyped-def]
+    """max(a, b) to the bit; numba would compile ``max`` anew for each function that calls it."""
+    return b if b > a else a
+
+
+@inner
+def smaller(a, b):  # type: ignore[no-untyped-def]
+    """min(a, b), likewise."""
+    return b if b < a else a
 
 
 def _read(dtype: types.Type, dimensions: int) -> types.Array:

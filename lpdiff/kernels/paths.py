@@ -41,13 +41,20 @@ _UNKNOWN, _LABELLED = 0, 1
 
 
 @kernel()
-def _screen(upper, f, answer):
-    """answer: whether all arcs are open to the whole supply or forbidden, and whether one is forbidden."""
-    fine, forbidden = 0.0 < f < np.inf, False
+def _screen(upper, f):
+    """Whether all arcs are open to the whole supply or forbidden."""
+    fine = 0.0 < f < np.inf
     for j in range(len(upper)):
         fine &= (upper[j] >= f) | (upper[j] == 0.0)
-        forbidden |= upper[j] < f
-    answer[0], answer[1] = fine, forbidden
+    return fine
+
+
+@kernel()
+def _any_closed(upper, f):
+    closed = False
+    for j in range(len(upper)):
+        closed |= upper[j] < f
+    return closed
 
 
 @kernel()
@@ -98,7 +105,7 @@ def _program(c, upper, f, masked, first, pointers, arcs, tails, dist):
 
 
 @kernel()
-def _eight_programs(c, stride, upper, f, masked, first, pointers, arcs, tails, dist):
+def _eight_programs(c, stride, upper, f, first, pointers, arcs, tails, dist):
     """The same for eight items at once, whose rows in ``c`` lie ``stride`` apart: eight numbers a label."""
     infinite = fill(np.inf)
     for p in range(first):
@@ -108,7 +115,7 @@ def _eight_programs(c, stride, upper, f, masked, first, pointers, arcs, tails, d
         best = infinite
         for a in range(pointers[p], pointers[p + 1]):
             j, q = np.uint32(arcs[a]), np.uint32(tails[a])
-            if masked and upper[j] < f:
+            if upper[j] < f:
                 continue
             length = add(load(dist, q * WIDTH), across(c, j, stride))
             best = choose(less(length, best), length, best)
@@ -172,23 +179,23 @@ def dag_paths(
     by_c, by_u, by_f = int(len(c) > 1), int(len(upper) > 1), int(len(supply) > 1)
     by_s, by_t = int(len(source) > 1), int(len(sink) > 1)
     width = WIDTH if by_c > by_u + by_f + by_s and stop - start >= WIDTH else 1
-    dist, answer, codes = np.empty(nodes * width), np.empty(2, np.bool_), np.empty(WIDTH)
-    k = start
+    dist, codes = np.empty(nodes * width), np.empty(WIDTH)
+    k, fine, masked = start, False, False
     while k < stop:
         # The last eight may overlap those before, and find the same again.
         k = min(k, stop - width)
         uk, f, s = upper[k * by_u], supply[k * by_f], position[source[k * by_s]]
         if k == start or by_u + by_f:
-            _screen(uk, f, answer)
+            fine, masked = _screen(uk, f), _any_closed(uk, f)
         if width > 1:
-            _eight_programs(c[k], c.shape[1], uk, f, answer[1], s, pointers, arcs, tails, dist)
+            _eight_programs(c[k], c.shape[1], uk, f, s, pointers, arcs, tails, dist)
             _eight_potentials(order, reference, s, dist, y[k], y.shape[1], codes)
         else:
-            _program(c[k * by_c], uk, f, answer[1], s, pointers, arcs, tails, dist)
+            _program(c[k * by_c], uk, f, masked, s, pointers, arcs, tails, dist)
         for lane in range(width):
             i = k + lane
             ci, t = c[i * by_c], position[sink[i * by_t]]
-            if not (answer[0] and _finite(ci)):
+            if not (fine and _finite(ci)):
                 status[i] = _DECLINED
             elif dist[t * width + lane] == np.inf:
                 status[i] = _INFEASIBLE
@@ -337,7 +344,6 @@ def cyclic_paths(
     """
     nodes = len(order)
     dist, keys, state = np.empty(nodes), np.empty(nodes), np.empty(nodes, np.int8)
-    answer = np.empty(2, np.bool_)
     by_c, by_u, by_f = int(len(c) > 1), int(len(upper) > 1), int(len(supply) > 1)
     by_s, by_t = int(len(source) > 1), int(len(sink) > 1)
     via, by, mark = np.empty(nodes, np.int32), np.empty(nodes, np.int32), np.empty(nodes, np.int32)
@@ -346,8 +352,7 @@ def cyclic_paths(
         ck, uk, f = c[k * by_c], upper[k * by_u], supply[k * by_f]
         s, t = position[source[k * by_s]], position[sink[k * by_t]]
         status[k] = _DECLINED
-        _screen(uk, f, answer)
-        if not (answer[0] and _finite(ck)):
+        if not (_screen(uk, f) and _finite(ck)):
             continue
         for p in range(nodes):
             dist[p], state[p], via[p] = np.inf, _UNKNOWN, -1

@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from .jit import B1, B2W, F1, F2, F2W, I1, I2W, REAL, S1W, SIZE, kernel
+from .jit import B1, B2W, F1, F2, F2W, I1, I2W, REAL, S1W, SIZE, inner, kernel, larger, smaller
 
 __all__ = ["invert", "propose"]
 
@@ -42,7 +42,7 @@ _ASTRAY = 1e-8  # a solution that misses a bound by more, relative, is not hande
 _F3W, _S2W = types.float64[:, :, ::1], types.int8[:, ::1]
 
 
-@kernel
+@inner
 def _dot(a, b):
     """Four sums at a time, in a fixed order."""
     size = len(a)
@@ -60,7 +60,7 @@ def _dot(a, b):
     return (s0 + s1) + (s2 + s3)
 
 
-@kernel
+@inner
 def _add_transposed(row_start, row_column, row_value, y, factor, out):
     """out += factor A'y; a row of which y is 0 costs nothing."""
     for i in range(len(y)):
@@ -70,7 +70,7 @@ def _add_transposed(row_start, row_column, row_value, y, factor, out):
                 out[row_column[k]] += f * row_value[k]
 
 
-@kernel
+@inner
 def _reduced_costs(row_start, row_column, row_value, c, head, y, d):
     """d of all n + m variables; y of a basic logical, and d of what is basic, are 0 by definition."""
     n, m = len(c), len(y)
@@ -84,7 +84,7 @@ def _reduced_costs(row_start, row_column, row_value, c, head, y, d):
         d[n + i] = y[i]
 
 
-@kernel
+@inner
 def _enter(d, weight, place, lower, upper, tolerance):
     """The nonbasic variable of the best devex price, or -1."""
     best, found = 0.0, -1
@@ -100,7 +100,7 @@ def _enter(d, weight, place, lower, upper, tolerance):
     return found
 
 
-@kernel
+@inner
 def _leave(column, sign, point, head, lower, upper):
     """Place of the basic variable that stops the entering one, and how far it lets it go.
 
@@ -111,18 +111,18 @@ def _leave(column, sign, point, head, lower, upper):
     for final in range(2):
         for p in range(len(head)):
             fall = sign * column[p]
-            if abs(fall) <= max(_PRIMAL, largest):
+            if abs(fall) <= larger(_PRIMAL, largest):
                 continue
             j = head[p]
             ratio = (point[j] - (lower[j] if fall > 0.0 else upper[j])) / fall
             if final == 0:
-                longest = min(longest, ratio + _PRIMAL / abs(fall))
+                longest = smaller(longest, ratio + _PRIMAL / abs(fall))
             elif ratio <= longest:
-                found, largest, length = p, abs(fall), max(ratio, 0.0)
+                found, largest, length = p, abs(fall), larger(ratio, 0.0)
     return found, length
 
 
-@kernel
+@inner
 def _solve_column(start, index, value, inverse, j, n, out):
     """out = B^-1 (column j)."""
     if j >= n:
@@ -137,7 +137,7 @@ def _solve_column(start, index, value, inverse, j, n, out):
             out[p] += a * inverse[index[k], p]
 
 
-@kernel
+@inner
 def _duals(inverse, c, head, basic_cost, y):
     n = len(c)
     for p in range(len(head)):
@@ -146,7 +146,7 @@ def _duals(inverse, c, head, basic_cost, y):
         y[i] = _dot(inverse[i], basic_cost)
 
 
-@kernel
+@inner
 def _refine(
     row_start, row_column, row_value, inverse, c, head, place, lower, upper, point, y, d, basic, rows
 ):
@@ -242,10 +242,10 @@ def propose(
         for k in range(known):
             value[k] = 0.0
         for j in range(n):
-            if not np.isfinite(c[j]):
+            if not abs(c[j]) < np.inf:
                 finite = False
                 break
-            largest = max(largest, abs(c[j]))
+            largest = larger(largest, abs(c[j]))
             if c[j] != 0.0:
                 for k in range(known):
                     value[k] += c[j] * vertices[j, k]
@@ -301,7 +301,7 @@ def propose(
             flip = upper[q] - lower[q] <= length
             if flip:
                 length = upper[q] - lower[q]
-            if not np.isfinite(length):
+            if not abs(length) < np.inf:
                 break  # unbounded, as it seems: the general solver proves it
             for r in range(m):
                 point[head[r]] -= length * sign * column[r]
@@ -329,8 +329,8 @@ def propose(
             for j in range(n + m):
                 if alpha[j] != 0.0:
                     d[j] -= ratio * alpha[j]
-                    weight[j] = max(weight[j], gain * alpha[j] * alpha[j])
-            d[q], d[out], weight[out] = 0.0, -ratio, max(gain, 1.0)
+                    weight[j] = larger(weight[j], gain * alpha[j] * alpha[j])
+            d[q], d[out], weight[out] = 0.0, -ratio, larger(gain, 1.0)
             for i in range(m):
                 f = row[i] / pivot
                 if f != 0.0:

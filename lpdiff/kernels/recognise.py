@@ -25,6 +25,8 @@ __all__ = [
 ]
 __all__ += ["unite"]
 
+SMALL = 40_000  # numbers that Python goes through in about 20 ms
+
 TOLERANCE = 1e-12  # of two scaled entries of a column
 ROW_SPREAD, COLUMN_SPREAD = 1e15, 1e30  # scales further from 1 leave float64 no digits to work with
 
@@ -35,7 +37,7 @@ L1 = types.Array(types.int64, 1, "C", readonly=True)
 U1W = types.uint64[::1]
 
 
-@kernel(types.void(I1, I1, I1W))
+@kernel(types.void(I1, I1, I1W), small=SMALL)
 def unite(indptr: np.ndarray, indices: np.ndarray, parent: np.ndarray) -> None:
     """Union-find over the rows; parent (m,) starts as 0..m-1 and ends as the lowest row of the component."""
     for j in range(len(indptr) - 1):
@@ -53,7 +55,7 @@ def unite(indptr: np.ndarray, indices: np.ndarray, parent: np.ndarray) -> None:
         parent[i] = parent[parent[i]]
 
 
-@kernel(types.void(I1, I1, I1W, I1W))
+@kernel(types.void(I1, I1, I1W, I1W), small=SMALL)
 def transpose(indptr: np.ndarray, indices: np.ndarray, start: np.ndarray, columns: np.ndarray) -> None:
     """The columns of each row, ascending: row i has columns[start[i]:start[i + 1]]; start: (m + 1,) zeros."""
     for row in indices:
@@ -69,7 +71,7 @@ def transpose(indptr: np.ndarray, indices: np.ndarray, start: np.ndarray, column
     start[0] = 0
 
 
-@kernel(types.void(I1, I1, F1, B1, I1, I1, F1W, I1W))
+@kernel(types.void(I1, I1, F1, B1, I1, I1, F1W, I1W), small=SMALL)
 def scales(
     indptr: np.ndarray,
     indices: np.ndarray,
@@ -107,7 +109,7 @@ def scales(
                     last += 1
 
 
-@kernel(types.void(I1, I1, F1, I1, F1, I1W, I1W, F1W, I1W, S1W))
+@kernel(types.void(I1, I1, F1, I1, F1, I1W, I1W, F1W, I1W, S1W), small=SMALL)
 def arcs(
     indptr: np.ndarray,
     indices: np.ndarray,
@@ -145,7 +147,7 @@ def arcs(
             fault[c], column[c] = what, j
 
 
-@kernel(types.void(I1, I1, I1, I1, L1, I1, B1, B1, U1W))
+@kernel(types.void(I1, I1, I1, I1, L1, I1, B1, B1, U1W), small=SMALL)
 def signatures(
     indptr: np.ndarray,
     indices: np.ndarray,
@@ -173,7 +175,7 @@ def signatures(
         out[c] = hashed
 
 
-@kernel(types.void(I1, I1, I1, I1, L1, I1, B1, B1, I1, B1W))
+@kernel(types.void(I1, I1, I1, I1, L1, I1, B1, B1, I1, B1W), small=SMALL)
 def equal(
     indptr: np.ndarray,
     indices: np.ndarray,
@@ -203,14 +205,16 @@ def equal(
         out[c] = same
 
 
-@kernel(SIZE(I1, I1, I1, I1, I1W))
+@kernel(SIZE(I1, I1, I1, I1, I1W), small=SMALL)
 def order(tail: np.ndarray, head: np.ndarray, start: np.ndarray, leaving: np.ndarray, out: np.ndarray) -> int:
     """Kahn's topological order of the nodes into out (N,): -1, or a node on a cycle where there is one.
 
     The arcs that leave node v: leaving[start[v]:start[v + 1]].
     """
     size = len(out)
-    degree = np.zeros(size, np.int32)
+    degree = np.empty(size, np.int32)
+    for v in range(size):
+        degree[v] = 0
     for v in head:
         degree[v] += 1
     last = 0
@@ -234,7 +238,9 @@ def order(tail: np.ndarray, head: np.ndarray, start: np.ndarray, leaving: np.nda
     for j in range(len(tail)):
         if degree[tail[j]] > 0:
             out[head[j]] = tail[j]
-    node = np.argmax(degree > 0)
+    node = 0
+    while degree[node] == 0:
+        node += 1
     for _ in range(size):
         node = out[node]
     return int(node)

@@ -67,7 +67,7 @@ def _least(tail, head, c, upper, f, masked, y, rounding, price):
 
 
 @kernel()
-def _eight_least(tail, head, c, upper, f, masked, y, m, rounding, low, high, least):
+def _eight_least(tail, head, c, upper, f, y, m, rounding, low, high, least):
     """The same for eight items at once, whose rows in ``c`` and ``y`` follow each other."""
     much, finite = fill(rounding), fill(0.0)
     for i in range(m):
@@ -83,7 +83,7 @@ def _eight_least(tail, head, c, upper, f, masked, y, m, rounding, low, high, lea
         a, b = np.uint32(tail[j]), np.uint32(head[j])
         cost = across(c, j, len(tail))
         finite = add(finite, subtract(cost, cost))  # 0, or NaN
-        if masked and not (upper[j] >= f):
+        if not (upper[j] >= f):
             continue
         d = add(subtract(cost, load(low, a * WIDTH)), load(high, b * WIDTH))
         best = choose(less(d, best), d, best)
@@ -177,7 +177,7 @@ def prove(
             masked = _any_closed(uk, f)
         if open_:
             if width > 1:
-                _eight_least(tail, head, ck, uk, f, masked, y[k], m, rounding, low, high, least)
+                _eight_least(tail, head, ck, uk, f, y[k], m, rounding, low, high, least)
             else:
                 least[0] = _least(tail, head, ck, uk, f, masked, y[k], rounding, low)
             for lane in range(width):

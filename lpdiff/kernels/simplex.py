@@ -28,11 +28,10 @@ the apex (Bradley, Brown, Graves 1977; Barr, Glover, Klingman 1979).
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numba import types
 
-from .jit import B2W, F2, F2W, I1, I1W, S1W, SIZE, kernel
+from .jit import B2W, F2, F2W, I1, I1W, S1W, SIZE, inner, kernel, larger, smaller
 
 __all__ = ["network_simplex"]
 
@@ -55,10 +54,8 @@ _ABOVE, _BELOW = 1, 2
 # Fields of a node in `room`: how much more flow its arc takes towards the parent, and away from it.
 _UP, _DOWN = 0, 1
 
-_inner = numba.njit(error_model="numpy", nogil=True)
 
-
-@_inner
+@inner
 def _cheapest(tail, head, cost, state, y, first, last):
     """The arc of first..last whose flow may change at the steepest descent, and that descent (< 0)."""
     best, arc = 0.0, -1
@@ -69,7 +66,7 @@ def _cheapest(tail, head, cost, state, y, first, last):
     return best, arc
 
 
-@_inner
+@inner
 def _hang(tree, room, top, foot, parent, arc, rises, up, down):
     """Cut the subtree of `top` off, root it anew at its node `foot`, and hang it from `parent` by `arc`."""
     size, end = tree[top, _WEIGHT], tree[top, _LAST]
@@ -118,7 +115,7 @@ def _hang(tree, room, top, foot, parent, arc, rises, up, down):
         v = tree[v, _PARENT]
 
 
-@_inner
+@inner
 def _pivot(tree, room, y, a, b, arc, more, d, width, free):
     """Push as much as fits along the cycle that `arc`, a to b, closes, and exchange the arcs.
 
@@ -138,7 +135,7 @@ def _pivot(tree, room, y, a, b, arc, more, d, width, free):
             if room[q, _UP] <= b_step:
                 b_step, b_top = room[q, _UP], q
             q = tree[q, _PARENT]
-    step = min(a_step, b_step)
+    step = smaller(a_step, b_step)
     if not step < np.inf:
         return -1, 0
     if step > 0.0:
@@ -182,7 +179,7 @@ def _pivot(tree, room, y, a, b, arc, more, d, width, free):
     return left, met
 
 
-@_inner
+@inner
 def _flows(tail, head, low, high, state, tree, room, flow, net):
     """Flows by leaf elimination, from the last node in preorder up. Do they keep their bounds?"""
     root = np.uint32(len(net) - 1)
@@ -195,7 +192,7 @@ def _flows(tail, head, low, high, state, tree, room, flow, net):
     for j in range(len(flow)):
         f = flow[j]
         if f != 0.0:
-            largest = max(largest, abs(f))
+            largest = larger(largest, abs(f))
             net[tail[j]] += f
             net[head[j]] -= f
     v = tree[root, _PREVIOUS]
@@ -204,14 +201,15 @@ def _flows(tail, head, low, high, state, tree, room, flow, net):
         j, rises = tree[v, _ARC], tree[v, _RISES] != 0
         f = -net[v] if rises else net[v]
         more, less, flow[j] = high[j] - f, f - low[j], f
-        largest, worst = max(largest, abs(f)), max(worst, -more, -less)
-        room[v, _UP], room[v, _DOWN] = max(more if rises else less, 0.0), max(less if rises else more, 0.0)
+        largest, worst = larger(largest, abs(f)), larger(worst, larger(-more, -less))
+        more, less = larger(more, 0.0), larger(less, 0.0)
+        room[v, _UP], room[v, _DOWN] = more if rises else less, less if rises else more
         net[tree[v, _PARENT]] += net[v]
         v = tree[v, _PREVIOUS]
     return worst <= _FEASIBLE * largest
 
 
-@_inner
+@inner
 def _potentials(cost, tree, y):
     """Potentials from the ground down. Returns the largest magnitude."""
     root = np.uint32(len(y) - 1)
@@ -220,25 +218,25 @@ def _potentials(cost, tree, y):
     while v != root:
         c = cost[tree[v, _ARC]]
         y[v] = y[tree[v, _PARENT]] + (c if tree[v, _RISES] else -c)
-        largest = max(largest, abs(y[v]))
+        largest = larger(largest, abs(y[v]))
         v = tree[v, _NEXT]
     return largest
 
 
-@_inner
+@inner
 def _star(low, high, cost, net, tree, room, big):
     """The first tree: the star of logicals; relaxed ones cost `big`. Returns the scale of the flows."""
     m = len(net) - 1
     n = len(cost) - m
     scale, tree[m, _PARENT], tree[m, _NEXT], tree[m, _WEIGHT] = 0.0, m, 0, m + 1
-    tree[m, _PREVIOUS], tree[m, _LAST] = max(m - 1, 0), max(m - 1, 0)
+    tree[m, _PREVIOUS], tree[m, _LAST] = larger(m - 1, 0), larger(m - 1, 0)
     for i in range(m):
         tree[i, _PARENT], tree[i, _NEXT], tree[i, _PREVIOUS] = m, i + 1, i - 1 if i > 0 else m
         tree[i, _WEIGHT], tree[i, _LAST], tree[i, _ARC] = 1, i, n + i
         tree[i, _RISES], tree[i, _RELAXED] = 0, 0
         at, least, most = net[i], low[n + i], high[n + i]
         more, less, cost[n + i] = most - at, at - least, 0.0
-        scale = max(scale, abs(at), -more, -less)
+        scale = larger(larger(scale, abs(at)), larger(-more, -less))
         if more < 0.0:
             tree[i, _RELAXED], cost[n + i] = _ABOVE, big
             more, less = np.inf, -more
@@ -249,13 +247,13 @@ def _star(low, high, cost, net, tree, room, big):
     return scale
 
 
-@_inner
-def _components(tail, head, nodes):
+@inner
+def _components(tail, head, arcs, group):
     """The last node of each node's component: the ground, or the last of rows without a tie to it."""
-    group = np.empty(nodes, dtype=np.uint32)
+    nodes = len(group)
     for i in range(nodes):
         group[i] = i
-    for j in range(len(tail)):
+    for j in range(arcs):
         a, b = tail[j], head[j]
         while group[a] != a:
             group[a] = group[group[a]]
@@ -263,13 +261,12 @@ def _components(tail, head, nodes):
         while group[b] != b:
             group[b] = group[group[b]]
             b = group[b]
-        group[min(a, b)] = max(a, b)
+        group[smaller(a, b)] = larger(a, b)
     for k in range(nodes):
         group[nodes - 1 - k] = group[group[nodes - 1 - k]]
-    return group
 
 
-@_inner
+@inner
 def _ground(tree, room, closed):
     """Root every component of redundant rows at its last row."""
     root = np.uint32(len(tree) - 1)
@@ -299,23 +296,27 @@ def network_simplex(
     """
     n, m = len(tail), row_lower.shape[1]
     arcs = n + m
-    tails, heads = np.empty(arcs, dtype=np.uint32), np.empty(arcs, dtype=np.uint32)
+    # Rows of few arrays of few kinds: numba compiles np.empty anew for each kind.
+    ends, groups = np.empty((2, arcs), np.uint32), np.empty((1, m + 1), np.uint32)
+    tree, room = np.empty((m + 1, 8), np.uint32), np.empty((m + 1, 2))
+    of_arcs, of_nodes = np.empty((4, arcs)), np.empty((3, m + 1))
+    states, flags = np.empty((2, arcs), np.int8), np.empty((1, m + 1), np.int8)
+    tails, heads, group, closed = ends[0], ends[1], groups[0], flags[0]
+    low, high, price, flow = of_arcs[0], of_arcs[1], of_arcs[2], of_arcs[3]
+    net, first_net, pi = of_nodes[0], of_nodes[1], of_nodes[2]
+    state, first_state = states[0], states[1]
     for j in range(n):
         tails[j], heads[j] = tail[j], head[j]
     for i in range(m):
         tails[n + i], heads[n + i] = m, i
-    group, closed = _components(tails[:n], heads[:n], m + 1), np.empty(m + 1, dtype=np.bool_)
-    low, high, price, flow = np.empty(arcs), np.empty(arcs), np.empty(arcs), np.empty(arcs)
-    state, first_state = np.empty(arcs, dtype=np.int8), np.empty(arcs, dtype=np.int8)
-    tree = np.empty((m + 1, 8), dtype=np.uint32)
-    room, net, first_net, pi = np.empty((m + 1, 2)), np.empty(m + 1), np.empty(m + 1), np.empty(m + 1)
+    _components(tails, heads, n, group)
     free, in_order = 0, True
     for item in range(start, stop):
         status[item], iterations[item] = _DECLINED, 0
         # Bounds of arcs, once where the items share them. state: +1 at the lower bound, -1 at the upper one,
         # 0 where the flow may not change (fixed, basic) or where it may both ways (free, at 0).
         if item == start or lower.shape[0] > 1 or upper.shape[0] > 1:
-            l_row, u_row = lower[min(item, lower.shape[0] - 1)], upper[min(item, upper.shape[0] - 1)]
+            l_row, u_row = lower[item if len(lower) > 1 else 0], upper[item if len(upper) > 1 else 0]
             free, in_order = 0, True
             for i in range(m + 1):
                 first_net[i] = 0.0
@@ -334,17 +335,17 @@ def network_simplex(
                 if f != 0.0:
                     first_net[tails[j]] += f
                     first_net[heads[j]] -= f
-        sane, top_cost, c_row = in_order, 0.0, cost[min(item, cost.shape[0] - 1)]
+        sane, top_cost, c_row = in_order, 0.0, cost[item if len(cost) > 1 else 0]
         for j in range(n):
             c = abs(c_row[j])
             price[j], state[j] = c_row[j], first_state[j]
             sane &= c < np.inf
-            top_cost = max(top_cost, c)
+            top_cost = larger(top_cost, c)
         for i in range(m):
             net[i], closed[i] = first_net[i], group[i] == i
         count = n
-        l_row = row_lower[min(item, row_lower.shape[0] - 1)]
-        u_row = row_upper[min(item, row_upper.shape[0] - 1)]
+        l_row = row_lower[item if len(row_lower) > 1 else 0]
+        u_row = row_upper[item if len(row_upper) > 1 else 0]
         for i in range(m):
             least = -np.inf if l_row[i] <= -_HUGE else l_row[i]
             most = np.inf if u_row[i] >= _HUGE else u_row[i]
@@ -360,7 +361,8 @@ def network_simplex(
 
         stage, endless, moved, slack = _MIXED, False, 0, 16.0 * _EPS
         tolerance = slack * big
-        block, at, next_free = max(10, int(np.sqrt(count))), 0, 0 if free > 0 else n
+        block, at, next_free = np.int64(np.sqrt(count)), np.int64(0), 0 if free > 0 else n
+        block = block if block > 10 else 10
         steps, cap = 0, 1000 + 50 * arcs
         while steps < cap:
             # A candidate: every free arc once (they never leave), then block by block.
@@ -372,7 +374,7 @@ def network_simplex(
                 next_free += 1
             seen = 0
             while seen < count and arc < 0:
-                last = min(at + block, count)
+                last = smaller(at + block, count)
                 best, j = _cheapest(tails, heads, price, state, pi, at, last)
                 seen += last - at
                 at = last if last < count else 0
@@ -407,7 +409,7 @@ def network_simplex(
             violation = 0.0
             for i in range(m):
                 if tree[i, _RELAXED] != 0:
-                    violation = max(violation, room[i, _UP if tree[i, _RELAXED] == _ABOVE else _DOWN])
+                    violation = larger(violation, room[i, _UP if tree[i, _RELAXED] == _ABOVE else _DOWN])
             feasible = violation <= _FEASIBLE * scale
             endless |= unbounded
             if stage == _VIOLATION or (unbounded and feasible):
@@ -440,7 +442,7 @@ def network_simplex(
                 ray[item, i] = pi[i] - pi[m]
         if status[item] == _OPTIMAL:
             for j in range(n):
-                x[item, j] = min(max(flow[j], low[j]), high[j]) + 0.0
+                x[item, j] = smaller(larger(flow[j], low[j]), high[j]) + 0.0
             for i in range(m):
                 y[item, i] = pi[i] + 0.0
             if len(basic) > 0:

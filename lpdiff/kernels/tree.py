@@ -11,11 +11,10 @@ there is one.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numba import types
 
-from .jit import B1W, B2W, F2, I1, SIZE, kernel
+from .jit import B1W, B2W, F2, I1, SIZE, inner, kernel, larger, smaller
 
 __all__ = ["spanning_tree"]
 
@@ -24,10 +23,8 @@ __all__ = ["spanning_tree"]
 _AT = 1e-9
 _NOISE = 1e-13
 
-_inner = numba.njit(error_model="numpy", nogil=True)
 
-
-@_inner
+@inner
 def _join(group, a, b):
     """Unite the sets of a and b; False: they were one already."""
     while group[a] != a:
@@ -36,11 +33,11 @@ def _join(group, a, b):
     while group[b] != b:
         group[b] = group[group[b]]
         b = group[b]
-    group[min(a, b)] = max(a, b)
+    group[smaller(a, b)] = larger(a, b)
     return a != b
 
 
-@_inner
+@inner
 def _inside(value, least, most):
     """Strictly between the bounds, by more than rounding."""
     return value - least > _AT * (1.0 + abs(value)) and most - value > _AT * (1.0 + abs(value))
@@ -64,9 +61,9 @@ def spanning_tree(tail, head, cost, lower, upper, row_lower, row_upper, x, y, st
     n, m = len(tail), row_lower.shape[1]
     group, activity = np.empty(m + 1, dtype=np.int64), np.empty(m + 1)
     for item in range(start, stop):
-        c, l_row = cost[min(item, cost.shape[0] - 1)], lower[min(item, lower.shape[0] - 1)]
-        u_row, rl_row = upper[min(item, upper.shape[0] - 1)], row_lower[min(item, row_lower.shape[0] - 1)]
-        ru_row = row_upper[min(item, row_upper.shape[0] - 1)]
+        c, l_row = cost[item if len(cost) > 1 else 0], lower[item if len(lower) > 1 else 0]
+        u_row, rl_row = upper[item if len(upper) > 1 else 0], row_lower[item if len(row_lower) > 1 else 0]
+        ru_row = row_upper[item if len(row_upper) > 1 else 0]
         for i in range(m + 1):
             group[i], activity[i] = i, 0.0
         independent, count, noise = True, 0, 0.0
@@ -74,10 +71,10 @@ def spanning_tree(tail, head, cost, lower, upper, row_lower, row_upper, x, y, st
             f = x[item, j]
             activity[tail[j]] += f
             activity[head[j]] -= f
-            noise = max(noise, _NOISE * abs(c[j]))
+            noise = larger(noise, _NOISE * abs(c[j]))
             basic[item, j] = _inside(f, l_row[j], u_row[j])
             if basic[item, j]:
-                independent &= _join(group, tail[j], head[j])
+                independent &= _join(group, np.int64(tail[j]), np.int64(head[j]))
                 count += 1
         for i in range(m):
             basic[item, n + i] = _inside(activity[i], rl_row[i], ru_row[i])
@@ -88,8 +85,10 @@ def spanning_tree(tail, head, cost, lower, upper, row_lower, row_upper, x, y, st
             if count < m and not basic[item, j]:
                 y_tail = y[item, tail[j]] if tail[j] < m else 0.0
                 y_head = y[item, head[j]] if head[j] < m else 0.0
-                close = _AT * max(abs(c[j]), abs(y_tail), abs(y_head)) + noise
-                if abs(c[j] - y_tail + y_head) <= close and _join(group, tail[j], head[j]):
+                close = _AT * larger(larger(abs(c[j]), abs(y_tail)), abs(y_head)) + noise
+                if abs(c[j] - y_tail + y_head) <= close and _join(
+                    group, np.int64(tail[j]), np.int64(head[j])
+                ):
                     basic[item, j] = True
                     count += 1
         for k in range(m):
