@@ -27,9 +27,6 @@ _NUMBERS = 2**23
 # A vertex that misses a bound by more than this (relative) is not kept.
 _FEASIBLE = 1e-9
 
-# Of the certificate, relative: a refined vertex is far better.
-_TOLERANCE = 1e-8
-
 # Numbers below which a batch is done before a second thread has started.
 _SMALL = 20_000
 
@@ -158,7 +155,7 @@ class VertexPool:
                 *(out.x, out.y, out.basic, out.status, out.iterations),
             )
             certify(
-                *(*by_row, lower, upper, unit, costs, _TOLERANCE, start, stop),
+                *(*by_row, lower, upper, costs, start, stop),
                 *(out.x, out.y, out.basic, out.status),
                 *(judged.value, judged.gap, judged.primal_residual, judged.dual_residual),
             )

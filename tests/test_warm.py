@@ -286,6 +286,9 @@ def test_x_and_y_are_refined() -> None:
         ([-1, 1, -1], [0, 0, 1], -1, True),
         ([-1, 1, -1], [0, 0, 1], np.nan, False),
         ([0, 1, -1e-12], [0, 0, 0.5], 0, True),  # rounding
+        ([3e-10, -1e-10, 1], [0, 0, 0], 1, False),  # d_1 < 0 beside a large cost: x_1 should be more
+        ([1e9, 1e9, 0], [0, 0, 0.5], 0, True),
+        ([1e9 + 0.7, -1e9, 1e9], [1, 1, 0], 1e9, False),  # d_0 = 0.7: x_0 should be 0
     ],
 )
 def test_certificate(c: list[float], x: list[float], y: float, fine: bool) -> None:
@@ -294,8 +297,8 @@ def test_certificate(c: list[float], x: list[float], y: float, fine: bool) -> No
     status, numbers = np.zeros(1, dtype=np.int8), np.zeros((4, 1))
     certify(
         *(np.array([0, 3], dtype=np.int32), np.arange(3, dtype=np.int32), np.array([1.0, -1.0, 1.0])),
-        *(np.array([0.0, 0.0, -np.inf, 0.0]), np.array([1.0, np.inf, np.inf, 1.0]), 1.0),
-        *(np.array([c], dtype=float), 1e-8, 0, 1, np.array([x], dtype=float), np.array([[float(y)]])),
+        *(np.array([0.0, 0.0, -np.inf, 0.0]), np.array([1.0, np.inf, np.inf, 1.0])),
+        *(np.array([c], dtype=float), 0, 1, np.array([x], dtype=float), np.array([[float(y)]])),
         *(np.zeros((1, 4), dtype=bool), status, *numbers),
     )
     assert status[0] == (Status.OPTIMAL if fine else Status.INACCURATE)

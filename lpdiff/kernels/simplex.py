@@ -303,8 +303,7 @@ def network_simplex(
     states, flags = np.empty((2, arcs), np.int8), np.empty((1, m + 1), np.int8)
     tails, heads, group, closed = ends[0], ends[1], groups[0], flags[0]
     low, high, price, flow = of_arcs[0], of_arcs[1], of_arcs[2], of_arcs[3]
-    net, first_net, pi = of_nodes[0], of_nodes[1], of_nodes[2]
-    state, first_state = states[0], states[1]
+    net, first_net, pi, state, first_state = of_nodes[0], of_nodes[1], of_nodes[2], states[0], states[1]
     for j in range(n):
         tails[j], heads[j] = tail[j], head[j]
     for i in range(m):
@@ -361,8 +360,7 @@ def network_simplex(
 
         stage, endless, moved, slack = _MIXED, False, 0, 16.0 * _EPS
         tolerance = slack * big
-        block, at, next_free = np.int64(np.sqrt(count)), np.int64(0), 0 if free > 0 else n
-        block = block if block > 10 else 10
+        block, at, next_free = larger(np.int64(np.sqrt(count)), 10), np.int64(0), 0 if free > 0 else n
         steps, cap = 0, 1000 + 50 * arcs
         while steps < cap:
             # A candidate: every free arc once (they never leave), then block by block.

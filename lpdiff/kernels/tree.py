@@ -86,9 +86,8 @@ def spanning_tree(tail, head, cost, lower, upper, row_lower, row_upper, x, y, st
                 y_tail = y[item, tail[j]] if tail[j] < m else 0.0
                 y_head = y[item, head[j]] if head[j] < m else 0.0
                 close = _AT * larger(larger(abs(c[j]), abs(y_tail)), abs(y_head)) + noise
-                if abs(c[j] - y_tail + y_head) <= close and _join(
-                    group, np.int64(tail[j]), np.int64(head[j])
-                ):
+                a, b = np.int64(tail[j]), np.int64(head[j])
+                if abs(c[j] - y_tail + y_head) <= close and _join(group, a, b):
                     basic[item, j] = True
                     count += 1
         for k in range(m):
