@@ -116,8 +116,28 @@ class NumpyNode(torch.autograd.Function):
         )
 
 
-# torch asks for the signature at every call; kept, it costs nothing.
-NumpyNode.forward.__signature__ = inspect.signature(NumpyNode.forward)  # type: ignore[attr-defined]
+class _Positional(inspect.Signature):
+    """A signature that binds arguments as they come.
+
+    torch binds the arguments of each call to the signature of ``forward``, to fill in defaults. There are
+    none, and Python's own way of finding that out takes longer than many a small LP.
+    """
+
+    def bind(self, *args: Any, **kwargs: Any) -> Any:
+        return _Bound(args, kwargs)
+
+
+class _Bound:
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.args, self.kwargs = args, kwargs
+
+    def apply_defaults(self) -> None:
+        pass
+
+
+NumpyNode.forward.__signature__ = _Positional(  # type: ignore[attr-defined]
+    list(inspect.signature(NumpyNode.forward).parameters.values())
+)
 
 
 def apply(operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:

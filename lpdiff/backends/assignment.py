@@ -170,7 +170,7 @@ def _solve_in_place(state: _State, data: Data, out: BatchSolution, threads: int)
         )
         kernels.scatter(match, columns, start, stop, out.x)
 
-    run_spans(size, threads_for(size * rows * columns, threads), work)
+    run_spans(size, threads_for(6 * size * rows * columns, threads), work)
     assert out.y is not None
     state.write_duals(out.y, u, v, pairs.order == "rows")
     judged.primal_residual[:] = 0.0  # 0 and 1, in every row and column once: the certificate saw to it
@@ -229,7 +229,7 @@ def _solve_gathered(
     def work(start: int, stop: int) -> None:
         kernels.solve(flat, rows, width, start, stop, match, u, v, status)
 
-    run_spans(size, threads_for(size * rows * width, threads), work)
+    run_spans(size, threads_for(6 * size * rows * width, threads), work)
     out.status[items] = status
     done = np.flatnonzero(status == Status.OPTIMAL)
     if len(done) == 0:

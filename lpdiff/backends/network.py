@@ -15,7 +15,7 @@ from ..backend import AbstractBackend, BatchSolution, Capabilities, Certified
 from ..batch import run_spans
 from ..standard import Data, StandardForm
 from ..status import Status
-from .special import Prepared, network_form, numba_missing
+from .special import Prepared, network_form, numba_missing, threads_for
 
 __all__ = ["Network"]
 
@@ -88,7 +88,7 @@ def _solve(state: Prepared, data: Data, out: BatchSolution, basic: np.ndarray, t
     def work(start: int, stop: int) -> None:
         kernels.network_simplex(*arcs, costs, *bounds, *sides, start, stop, *results)
 
-    run_spans(size, threads, work)
+    run_spans(size, threads_for(30 * size * network.n, threads), work)
     out.iterations[:] = iterations
     assert out.y is not None
     if not network.unit_columns:

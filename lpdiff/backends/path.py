@@ -183,7 +183,7 @@ def _solve(state: _State, data: Data, fit: PathFit, out: BatchSolution, threads:
             if unit:
                 prove(start, stop, True, _EXACT if network.acyclic else _CORRECTED)
 
-    run_spans(size, threads_for(size * network.n, threads), work)
+    run_spans(size, threads_for(2.5 * size * network.n, threads), work)
     if unit:
         judged.primal_residual[:] = 0.0  # the flow on the arcs of one path: the certificate saw to it
         out.certificate = judged

@@ -60,7 +60,7 @@ class Selection(AbstractBackend):
                     *(out.x, out.y, out.status, start, stop),
                 )
 
-        run_spans(size, threads_for(size * form.n, threads), work)
+        run_spans(size, threads_for(5 * size * form.n, threads), work)
         none = np.zeros_like(row)
         first = np.zeros(form.n, dtype=np.int32)  # the one row, or none: places both 0
         columns = (first, np.full(form.n, form.m, dtype=np.int32), row, none)

@@ -30,12 +30,13 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 # Certificates of compiled kernels, relative: what they propose is exact to rounding, so this is generous.
 TOLERANCE = 1e-9
 
-# Below this many numbers a batch is done before a second thread is awake.
-_SMALL = 8_000
+# Work that takes less (in nanoseconds) is done before a second thread is awake and can run Python.
+_SHORT = 300_000
 
 
-def threads_for(numbers: int, threads: int) -> int:
-    return threads if numbers >= _SMALL else 1
+def threads_for(nanoseconds: float, threads: int) -> int:
+    """Threads for work of about that length on one."""
+    return threads if nanoseconds >= _SHORT else 1
 
 
 def numba_missing() -> str | None:
@@ -131,7 +132,7 @@ def certify_columns(columns: Columns, data: Data, out: BatchSolution, threads: i
             *(ok, judged.value, judged.gap, judged.primal_residual, judged.dual_residual),
         )
 
-    run_spans(size, threads_for(size * n, threads), work)
+    run_spans(size, threads_for(3.5 * size * n, threads), work)
     out.certificate = judged
     refuse(out, ok)
 
