@@ -283,8 +283,6 @@ class LinearProgram:
         )
         if self.c is None:
             lines.append("  costs: none declared (pass c= to solve)")
-        if "structure" in self.form.derived:  # known already: finding it takes longer than printing should
-            lines += [f"  structure: {line.strip()}" for line in str(self.structure).splitlines()[1:]]
         return "\n".join(lines)
 
     def _check(self) -> None:

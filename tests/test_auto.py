@@ -427,7 +427,7 @@ def assert_same_bits(lp, data, rng, monkeypatch):
         (shuffled[: size // 2], 2, 1),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(special, "_SMALL", 0)  # threads, however small the batch
+            patch.setattr(special, "_SHORT", 0)  # threads, however small the batch
             if chunk:
                 patch.setattr(engine, "_CHUNK", chunk)
             found = answers(lp, data, items, threads)
