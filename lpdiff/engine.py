@@ -170,7 +170,8 @@ class Plan:
                 broke = True
                 continue
             found = self._accepted(proposal, place)
-            found.fallbacks |= broke
+            if broke:
+                found.fallbacks[:] = True
             if solved is None or rest is None:
                 solved = found
             else:

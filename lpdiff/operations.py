@@ -62,10 +62,12 @@ class SolveOperation(AbstractOperation):
     batch_shape: tuple[int, ...] | None
     differentiable: int = 4
     solved: Solved | None = field(default=None, repr=False)
+    fine: bool = field(default=False, repr=False)  # no item failed
 
     def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
         solved = self.solved = self.plan.solve(self.data(arrays))
-        if self.throw and not solved.all_ok:
+        self.fine = solved.all_ok
+        if self.throw and not self.fine:
             raise solve_error(self.plan, solved, self.batch_shape)
         judged = solved.judged
         report = np.empty((len(solved.status), len(REPORT)))
@@ -78,10 +80,10 @@ class SolveOperation(AbstractOperation):
         if self.plan.form.is_mip and any(needs[1:]):
             refuse_integers()
         gz = grads[0]
-        if gz is not None and not any(needs[1:]) and self._alone(grads):
+        alone = grads[1] is None and grads[2] is None and grads[3] is None
+        if gz is not None and alone and self.fine and True not in needs[1:]:
             # The usual case, cut short: the gradient of the value in the costs.
-            x = _req(outputs[1])
-            return (_reduce(gz[:, None] * x, _req(inputs[0])), *[None] * (len(needs) - 1))
+            return (_reduce(gz[:, None] * _req(outputs[1]), _req(inputs[0])), None, None, None, None, None)
         out = dict(zip(OUTPUTS, outputs, strict=True))
         total: list[torch.Tensor | None] = [None] * len(FIELDS)
         gz, gx_exact, gx, gy = grads
@@ -107,10 +109,6 @@ class SolveOperation(AbstractOperation):
             _reduce(g, t) if need and g is not None and t is not None else None
             for g, t, need in zip(total, inputs, needs, strict=True)
         )
-
-    def _alone(self, grads: Tensors) -> bool:
-        """Whether the value alone has a cotangent, and no item failed."""
-        return all(g is None for g in grads[1:]) and self.solved is not None and self.solved.all_ok
 
     def jvp(self, inputs: Tensors, outputs: Tensors, tangents: Tensors) -> Tensors:
         if self.plan.form.is_mip and any(t is not None for t in tangents[1:]):
@@ -176,7 +174,7 @@ class SolveOperation(AbstractOperation):
 
     def _finite(self, tensor: Any, out: Outputs) -> torch.Tensor:
         """Zero where the item failed (NaN there): its status says so."""
-        if self.solved is not None and self.solved.all_ok:
+        if self.fine:
             return tensor
         return torch.where(_ok(out)[:, None], tensor, tensor.new_zeros(()))
 
@@ -388,6 +386,6 @@ def _accumulate(total: list[torch.Tensor | None], more: Sequence[torch.Tensor | 
 
 def _reduce(gradient: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """Sum over the items that share an input."""
-    if len(like) == 1 and len(gradient) != 1:
+    if like.shape[0] == 1 and gradient.shape[0] != 1:
         return gradient.sum(0, keepdim=True)
     return gradient
