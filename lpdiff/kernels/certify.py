@@ -14,13 +14,14 @@ vertices would hide behind one large number, or behind what all costs have in co
 more, which costs next to nothing: rounding of the largest numbers alone; what fails is looked at again.
 """
 
-# mypy: allow-untyped-defs
+# mypy: ignore-errors
 from __future__ import annotations
 
 import numpy as np
 from numba import types
+from numba.extending import intrinsic
 
-from .jit import B1W, F1W, F2, I1, REAL, SIZE, kernel
+from .jit import B1W, F1W, F2, I1, REAL, SIZE, inner, kernel, larger, smaller
 
 __all__ = ["certify", "columns_of"]
 
@@ -70,7 +71,27 @@ def columns_of(
     return indices[a], indices[b], np.ascontiguousarray(values[:, a]), np.ascontiguousarray(values[:, b])
 
 
-@kernel()
+@intrinsic
+def _bits(typing, number):
+    """A double's bits."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], context.get_value_type(types.int64))
+
+    return types.int64(types.float64), generate
+
+
+@intrinsic
+def _number(typing, bits):
+    """The double of these bits."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], context.get_value_type(types.float64))
+
+    return types.float64(types.int64), generate
+
+
+@inner
 def _largest(array):
     """The largest finite magnitude; infinite if a number is NaN."""
     best, number = 0.0, True
@@ -82,144 +103,146 @@ def _largest(array):
     return best if number else np.inf
 
 
-@kernel()
-def _largest_bits(bits):
-    """The largest of non-negative doubles, or of magnitudes, by their bits: they are ordered alike, and NaN
-    comes last. Unlike a maximum of doubles, this one the compiler vectorises."""
-    best = np.int64(0)
-    for i in range(len(bits)):
-        best = max(best, bits[i] & _MAGNITUDE)  # integers: in any order
+# Blocks are worked on in buffers: a slice of an array takes longer to compile than a loop. Unsigned indices
+# need no test for being negative, which would keep the compiler from vectors.
+
+
+@inner
+def _largest_bits(best, array, size):
+    """The largest magnitude of array[:size], or ``best``, by their bits: they are ordered alike, NaN comes
+    last. Unlike a maximum of doubles, this one the compiler vectorises."""
+    for i in range(np.uint64(size)):
+        magnitude = _bits(array[i]) & _MAGNITUDE
+        best = magnitude if magnitude > best else best  # integers: in any order
     return best
 
 
-@kernel()
-def _terms(d, low, high, point, slack, term, open_):
+@inner
+def _terms(begin, size, low, high, d, point, slack, term, open_):
     """Terms of the gap, and d where the point is not at the side that its sign asks for, or that is infinite.
     Few arrays, loaded first, and no branches: vectors."""
-    for i in range(len(d)):
-        below, above, slope, at = low[i], high[i], d[i], point[i]
+    shift = np.uint64(begin)
+    for i in range(np.uint64(size)):
+        below, above, slope, at = low[shift + i], high[shift + i], d[i], point[i]
         side = below if slope > 0.0 else above
         known = side if abs(side) < _INFINITE else 0.0
         term[i] = slope * (at - known)
         open_[i] = 0.0 if abs(at - side) <= _EXACT * abs(known) + slack else slope
 
 
-@kernel()
-def _outside(low, high, point, off):
-    for i in range(len(point)):
-        below, above = low[i] - point[i], point[i] - high[i]
+@inner
+def _outside(begin, size, low, high, point, off):
+    shift = np.uint64(begin)
+    for i in range(np.uint64(size)):
+        below, above = low[shift + i] - point[i], point[i] - high[shift + i]
         violation = below if below > above else above
         off[i] = violation if violation > 0.0 else 0.0
 
 
-@kernel()
-def _sum(term):
+@inner
+def _sum(term, size):
     """In four parts, which do not wait for each other."""
     s0 = s1 = s2 = s3 = 0.0
-    whole = len(term) - len(term) % 4
+    whole = size - size % 4
     for i in range(0, whole, 4):
         s0, s1, s2, s3 = s0 + term[i], s1 + term[i + 1], s2 + term[i + 2], s3 + term[i + 3]
-    for i in range(whole, len(term)):
+    for i in range(whole, size):
         s0 += term[i]
     return (s0 + s1) + (s2 + s3)
 
 
-@kernel()
-def _wrong(price, low, high, dual, wrong):
-    """Duals whose sign asks for an infinite side, and the others, which count."""
-    for i in range(len(price)):
-        below, above, p = low[i], high[i], price[i]
-        side = below if p > 0.0 else above
-        count = p if abs(side) < _INFINITE else 0.0
-        dual[i] = count
-        wrong[i] = p - count
-
-
-@kernel()
-def _duals(y, row_lower, row_upper, dual, buffer):
-    """Bits of the largest wrong sign at a one-sided row, and of the largest |y|; ``dual``: y without them."""
+@inner
+def _duals(y, row_lower, row_upper, dual, wrong):
+    """Bits of the largest wrong sign at a one-sided row, and of the largest |y|; ``dual``: y without
+    those whose sign asks for an infinite side."""
     most_wrong = np.int64(0)
     for begin in range(0, len(y), _BLOCK):
-        end = min(begin + _BLOCK, len(y))
-        wrong = buffer[0, : end - begin]
-        _wrong(y[begin:end], row_lower[begin:end], row_upper[begin:end], dual[begin:end], wrong)
-        most_wrong = max(most_wrong, _largest_bits(wrong.view(np.int64)))
-    return most_wrong, _largest_bits(y.view(np.int64))
+        size = smaller(_BLOCK, len(y) - begin)
+        shift = np.uint64(begin)
+        for i in range(np.uint64(size)):
+            below, above, p = row_lower[shift + i], row_upper[shift + i], y[shift + i]
+            side = below if p > 0.0 else above
+            count = p if abs(side) < _INFINITE else 0.0
+            dual[shift + i] = count
+            wrong[i] = p - count
+        most_wrong = _largest_bits(most_wrong, wrong, size)
+    return most_wrong, _largest_bits(np.int64(0), y, len(y))
 
 
-@kernel()
-def _columns(row_a, row_b, val_a, val_b, c, lower, upper, x, dual, activity, buffer):
-    """(value, sum of terms, whether x is finite, bits of the largest violation, open d, |c|, |d|).
+@inner
+def _columns(row_a, row_b, val_a, val_b, c, lower, upper, x, dual, activity, d, point, term, open_, off):
+    """(value, sum of terms, whether x is finite, bits of the largest violation, open d, |d|).
 
     ``activity`` is added to. Block by block, in loops of few arrays, which the compiler vectorises.
     """
     value, terms, sane = 0.0, 0.0, True
-    most_off = most_open = most_cost = most_d = np.int64(0)
+    most_off, most_open, most_d = np.int64(0), np.int64(0), np.int64(0)
     for begin in range(0, len(c), _BLOCK):
-        end = min(begin + _BLOCK, len(c))
-        size = end - begin
-        a, b, va, vb = row_a[begin:end], row_b[begin:end], val_a[begin:end], val_b[begin:end]
-        cost, low, high, point = c[begin:end], lower[begin:end], upper[begin:end], x[begin:end]
-        term, open_, d, off = buffer[0, :size], buffer[1, :size], buffer[2, :size], buffer[3, :size]
-        for i in range(size):
-            # An unsigned index needs no test for being negative.
-            d[i] = cost[i] - va[i] * dual[np.uint32(a[i])] - vb[i] * dual[np.uint32(b[i])]
-        _terms(d, low, high, point, 0.0, term, open_)
-        _outside(low, high, point, off)
-        terms += _sum(term)
-        most_off = max(most_off, _largest_bits(off.view(np.int64)))
-        most_open = max(most_open, _largest_bits(open_.view(np.int64)))
-        most_cost = max(most_cost, _largest_bits(cost.view(np.int64)))
-        most_d = max(most_d, _largest_bits(d.view(np.int64)))
-        for i in range(size):
-            if point[i] != 0.0:  # true of NaN, too
-                sane &= abs(point[i]) < _INFINITE
-                activity[np.uint32(a[i])] += va[i] * point[i]
-                activity[np.uint32(b[i])] += vb[i] * point[i]
-                value += cost[i] * point[i]
-    return value, terms, sane, most_off, most_open, most_cost, most_d
+        size = smaller(_BLOCK, len(c) - begin)
+        shift = np.uint64(begin)
+        for i in range(np.uint64(size)):
+            j = shift + i
+            d[i] = c[j] - val_a[j] * dual[np.uint32(row_a[j])] - val_b[j] * dual[np.uint32(row_b[j])]
+        for i in range(np.uint64(size)):
+            point[i] = x[shift + i]
+        _terms(begin, size, lower, upper, d, point, 0.0, term, open_)
+        _outside(begin, size, lower, upper, point, off)
+        terms += _sum(term, size)
+        most_off = _largest_bits(most_off, off, size)
+        most_open = _largest_bits(most_open, open_, size)
+        most_d = _largest_bits(most_d, d, size)
+        for i in range(np.uint64(size)):
+            at = point[i]
+            if at != 0.0:  # true of NaN, too
+                j = shift + i
+                sane &= abs(at) < _INFINITE
+                activity[np.uint32(row_a[j])] += val_a[j] * at
+                activity[np.uint32(row_b[j])] += val_b[j] * at
+                value += c[j] * at
+    return value, terms, sane, most_off, most_open, most_d
 
 
-@kernel()
-def _rows(row_lower, row_upper, dual, activity, flow, buffer):
+@inner
+def _rows(row_lower, row_upper, dual, activity, flow, d, point, term, open_, off):
     """(sum of terms, bits of the largest violation, and of the largest |y| of a row not at its side)."""
     terms, most_off, most_open = 0.0, np.int64(0), np.int64(0)
     for begin in range(0, len(row_lower), _BLOCK):
-        end = min(begin + _BLOCK, len(row_lower))
-        size = end - begin
-        low, high, point = row_lower[begin:end], row_upper[begin:end], activity[begin:end]
-        term, open_, off = buffer[0, :size], buffer[1, :size], buffer[3, :size]
-        _terms(dual[begin:end], low, high, point, _FLOOR * flow, term, open_)
-        _outside(low, high, point, off)
-        terms += _sum(term)
-        most_off = max(most_off, _largest_bits(off.view(np.int64)))
-        most_open = max(most_open, _largest_bits(open_.view(np.int64)))
+        size = smaller(_BLOCK, len(row_lower) - begin)
+        shift = np.uint64(begin)
+        for i in range(np.uint64(size)):
+            d[i], point[i] = dual[shift + i], activity[shift + i]
+        _terms(begin, size, row_lower, row_upper, d, point, _FLOOR * flow, term, open_)
+        _outside(begin, size, row_lower, row_upper, point, off)
+        terms += _sum(term, size)
+        most_off = _largest_bits(most_off, off, size)
+        most_open = _largest_bits(most_open, open_, size)
     return terms, most_off, most_open
 
 
-@kernel()
+@inner
 def _stands(point, side, rounding):
     """Whether a point is where it should be; never at an infinite side."""
     return abs(side) < _INFINITE and abs(point - side) <= _TIE * abs(side) + rounding
 
 
-@kernel()
+@inner
 def _within(low, high, point, rounding):
     """Whether a point keeps to its sides, each with its own rounding."""
     return (low - point <= _TIE * abs(low) + rounding) & (point - high <= _TIE * abs(high) + rounding)
 
 
-@kernel()
+@inner
 def _second_look(
     row_a, row_b, val_a, val_b, c, lower, upper, row_lower, row_upper, x, dual, activity, size, cost
 ):
     """(certified, largest wrong sign): each term and each violation against the numbers that make it up."""
-    size[:] = 0.0
+    for i in range(len(size)):
+        size[i] = 0.0
     fine, wrong, largest_dual, flow = True, 0.0, 0.0, 0.0
     for j in range(len(c)):
-        flow = max(flow, abs(x[j]))
+        flow = larger(flow, abs(x[j]))
     for i in range(len(row_lower)):
-        largest_dual, flow = max(largest_dual, abs(dual[i])), max(flow, abs(activity[i]))
+        largest_dual, flow = larger(largest_dual, abs(dual[i])), larger(flow, abs(activity[i]))
     for i in range(len(row_lower)):
         side = row_lower[i] if dual[i] > 0.0 else row_upper[i]
         if abs(dual[i]) <= _NOISE * largest_dual and side != 0.0:
@@ -229,7 +252,7 @@ def _second_look(
         d = c[j] - va * dual[a] - vb * dual[b]
         side = lower[j] if d > 0.0 else upper[j]
         if not abs(side) < _INFINITE:
-            wrong = max(wrong, abs(d))
+            wrong = larger(wrong, abs(d))
         if abs(d) > _TIE * (abs(c[j]) + abs(va * dual[a]) + abs(vb * dual[b])) + _FLOOR * cost:
             fine &= _stands(point, side, _NOISE * flow)
         fine &= _within(lower[j], upper[j], point, _NOISE * flow)
@@ -279,41 +302,49 @@ def certify(
     m = row_lower.shape[1]
     # Their last entry stands for the missing row of a column.
     activity, dual, size = np.empty(m + 1), np.empty(m + 1), np.empty(m + 1)
-    buffer, found = np.empty((4, _BLOCK)), np.empty(9)
-    bits = found.view(np.int64)
+    d, point, term, open_, off = (
+        np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
+    )  # fmt: skip
     bound = side = 0.0
     for k in range(start, stop):
-        ka, kb = k if len(val_a) > 1 else 0, k if len(val_b) > 1 else 0
-        kc, kl, ku = k if len(c) > 1 else 0, k if len(lower) > 1 else 0, k if len(upper) > 1 else 0
-        kr, ks = k if len(row_lower) > 1 else 0, k if len(row_upper) > 1 else 0
+        va, vb = val_a[k if len(val_a) > 1 else 0], val_b[k if len(val_b) > 1 else 0]
+        costs = c[k if len(c) > 1 else 0]
+        low, high = lower[k if len(lower) > 1 else 0], upper[k if len(upper) > 1 else 0]
+        least, most = row_lower[k if len(row_lower) > 1 else 0], row_upper[k if len(row_upper) > 1 else 0]
         if k == start or len(lower) > 1 or len(upper) > 1:
-            bound = max(_largest(lower[kl]), _largest(upper[ku]))
+            bound = larger(_largest(low), _largest(high))
         if k == start or len(row_lower) > 1 or len(row_upper) > 1:
-            side = max(_largest(row_lower[kr]), _largest(row_upper[ks]))
+            side = larger(_largest(least), _largest(most))
         # A dual of the wrong sign at a one-sided row is rounding or wrong: it is zero, and a residual.
-        bits[6], bits[7] = _duals(y[k], row_lower[kr], row_upper[ks], dual, buffer)
+        bits_wrong_row, bits_dual = _duals(y[k], least, most, dual, off)
         dual[m] = 0.0
-        activity[:] = 0.0
-        total, terms, sane, bits[0], bits[1], bits[2], bits[3] = _columns(
-            *(row_a, row_b, val_a[ka], val_b[kb], c[kc], lower[kl], upper[ku]),
-            *(x[k], dual, activity, buffer),
+        for i in range(m + 1):
+            activity[i] = 0.0
+        total, terms, sane, bits_off, bits_open, bits_d = _columns(
+            *(row_a, row_b, va, vb, costs, low, high),
+            *(x[k], dual, activity, d, point, term, open_, off),
         )
         activity[m] = 0.0
-        bits[8] = _largest_bits(activity.view(np.int64))
-        wrong_row, largest_dual, flow = found[6], found[7], found[8]
-        more, bits[4], bits[5] = _rows(row_lower[kr], row_upper[ks], dual, activity, flow, buffer)
-        primal, wrong, cost, largest_d = max(found[0], found[4]), found[1], found[2], found[3]
+        flow = _number(_largest_bits(np.int64(0), activity, m + 1))
+        more, bits_row, bits_open_row = _rows(least, most, dual, activity, flow, d, point, term, open_, off)
+        wrong_row, largest_dual, open_row = (
+            _number(bits_wrong_row),
+            _number(bits_dual),
+            _number(bits_open_row),
+        )
+        primal, wrong = larger(_number(bits_off), _number(bits_row)), _number(bits_open)
+        cost, largest_d = _number(_largest_bits(np.int64(0), costs, len(costs))), _number(bits_d)
         # Where c, a value or a dual is NaN or infinite, so is d.
         sane &= largest_dual < _HUGE and cost < _INFINITE and largest_d < _HUGE
         sane &= bound < np.inf and side < np.inf
-        fine = wrong_row <= tolerance * min(1.0, cost)
-        good = primal <= _FLOOR * flow and wrong <= _FLOOR * cost and found[5] <= _FLOOR * largest_dual
+        fine = wrong_row <= tolerance * smaller(1.0, cost)
+        good = primal <= _FLOOR * flow and wrong <= _FLOOR * cost and open_row <= _FLOOR * largest_dual
         if sane and not good:
-            fine = wrong_row <= tolerance * min(1.0, cost) + _NOISE * cost
+            fine = wrong_row <= tolerance * smaller(1.0, cost) + _NOISE * cost
             good, wrong = _second_look(
-                *(row_a, row_b, val_a[ka], val_b[kb], c[kc], lower[kl], upper[ku]),
-                *(row_lower[kr], row_upper[ks], x[k], dual, activity, size, cost),
+                *(row_a, row_b, va, vb, costs, low, high),
+                *(least, most, x[k], dual, activity, size, cost),
             )
         ok[k] = sane and good and fine
         value[k], gap[k] = total, terms + more
-        primal_residual[k], dual_residual[k] = primal, max(wrong, wrong_row)
+        primal_residual[k], dual_residual[k] = primal, larger(wrong, wrong_row)
