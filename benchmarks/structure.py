@@ -39,6 +39,7 @@ from .report import asked
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = 0.02  # seconds of a sample
+PAUSE = 0.0 if "PYTEST_CURRENT_TEST" in os.environ else 0.25  # seconds before it
 SECONDS = 20.0  # a contestant may take, beyond three repeats
 TOLERANCE = 1e-6  # of values and gradients, relative
 PACKAGES = ("torch", "numpy", "scipy", "numba", "highspy", "lapx", "POT", "cvxpylayers", "pyepo", "ortools")
@@ -154,6 +155,8 @@ def measure(work: Work, *, repeats: int, quick: bool = False, solver: Any = "aut
         for name, run in runs.items():
             if turn < entries[name]["repeats"]:
                 calls = entries[name]["calls"]
+                # Threads of the contestant before may spin for a while yet, and take a core from this one.
+                time.sleep(PAUSE)
                 start = time.perf_counter()
                 for _ in range(calls):
                     run()

@@ -180,6 +180,9 @@ def _solve_in_place(state: _State, data: Data, out: BatchSolution, threads: int)
 
 def _solve_any(state: _State, data: Data, fit: AssignmentFit, out: BatchSolution, threads: int) -> None:
     size = data.size
+    if not fit.fits.any():
+        out.certificate = Certified.empty(size)
+        return
     for roles in np.unique(fit.roles[fit.roles != Roles.NONE]):
         items = np.flatnonzero(np.broadcast_to(fit.roles == roles, size))
         _solve_gathered(state, data.take(items), fit, Roles(roles), items, out, threads)
