@@ -16,7 +16,7 @@ from ..fitting import AssignmentFit, Roles, unit_assignment
 from ..network import Bipartite
 from ..standard import Data, StandardForm
 from ..status import Status, UnsupportedError
-from .special import TOLERANCE, Prepared, network_form, numba_missing, refuse, threads_for
+from .special import TOLERANCE, Prepared, network_form, numba_missing, refuse, threads_for, write_part
 
 __all__ = ["Assignment"]
 
@@ -69,7 +69,7 @@ class Assignment(AbstractBackend):
                 else:
                     some = AssignmentFit(*(np.broadcast_to(answer, size)[items] for answer in fit))
                     _solve_any(state, data.take(items), some, part, threads)
-                _write(out, part, items)
+                write_part(out, part, items)
         # The kernel takes an infinite cost for a forbidden pair. An LP has none: the general solver says so.
         if not data.c.max(initial=0.0) < np.inf:
             out.status[np.broadcast_to(~(data.c.max(axis=1, initial=0.0) < np.inf), size)] = Status.ERROR
@@ -143,13 +143,6 @@ class _State:
 def _compact(rows: np.ndarray) -> slice | np.ndarray:
     first, last = int(rows[0]), int(rows[-1])
     return slice(first, last + 1) if last - first + 1 == len(rows) else rows
-
-
-def _write(out: BatchSolution, part: BatchSolution, items: np.ndarray) -> None:
-    assert out.y is not None and part.y is not None
-    out.x[items], out.y[items], out.status[items] = part.x, part.y, part.status
-    for name, numbers in vars(part.certificate).items():
-        getattr(out.certificate, name)[items] = numbers
 
 
 def _solve_in_place(state: _State, data: Data, out: BatchSolution, threads: int) -> None:

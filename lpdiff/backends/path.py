@@ -16,7 +16,7 @@ from ..batch import run_spans
 from ..fitting import TOLERANCE, PathFit, single_path
 from ..standard import Data, StandardForm
 from ..status import Status
-from .special import Prepared, network_form, numba_missing, refuse, threads_for
+from .special import Prepared, network_form, numba_missing, refuse, threads_for, write_part
 
 if TYPE_CHECKING:
     from ..kernels.graphs import Star, Walk
@@ -64,7 +64,7 @@ class Path(AbstractBackend):
             part = BatchSolution.empty(prepared.form, len(items), basis=False, fill=0.0)
             some = PathFit(*(np.broadcast_to(answer, size)[items] for answer in fit))
             _solve(state, data.take(items), some, part, threads)
-            _write(out, part, items)
+            write_part(out, part, items)
         return out
 
     def basis(self, state: _State, data: Data, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -134,13 +134,6 @@ def _doubt(costs: np.ndarray, acyclic: bool, status: np.ndarray, ok: np.ndarray)
     if not acyclic:
         refused &= costs.min(axis=1, initial=np.inf) >= 0.0
     status[refused] = Status.INACCURATE
-
-
-def _write(out: BatchSolution, part: BatchSolution, items: np.ndarray) -> None:
-    assert out.y is not None and part.y is not None
-    out.x[items], out.y[items], out.status[items] = part.x, part.y, part.status
-    for name, numbers in vars(part.certificate).items():
-        getattr(out.certificate, name)[items] = numbers
 
 
 def _solve(state: _State, data: Data, fit: PathFit, out: BatchSolution, threads: int) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "numba_missing",
     "refuse",
     "threads_for",
+    "write_part",
 ]
 
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
@@ -135,6 +136,14 @@ def certify_columns(columns: Columns, data: Data, out: BatchSolution, threads: i
     run_spans(size, threads_for(3.5 * size * n, threads), work)
     out.certificate = judged
     refuse(out, ok)
+
+
+def write_part(out: BatchSolution, part: BatchSolution, items: np.ndarray) -> None:
+    """Put the solutions of some items in their places in the batch."""
+    assert out.y is not None and part.y is not None
+    out.x[items], out.y[items], out.status[items] = part.x, part.y, part.status
+    for name, numbers in vars(part.certificate).items():
+        getattr(out.certificate, name)[items] = numbers
 
 
 def refuse(out: BatchSolution, ok: np.ndarray) -> None:
