@@ -70,7 +70,7 @@ def test_it_learns_and_saves(tmp_path, capsys):
         digits_bags.Config(bag_size=4, epochs=6),
         data,
         0,
-        digits_bags.matching_loss(digits_bags.assignment(4), "highs"),
+        digits_bags.matching_loss(digits_bags.assignment(4), "auto"),
         True,
         "again",
     )

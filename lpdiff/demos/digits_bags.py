@@ -63,7 +63,7 @@ class Config:
     seeds: int = 3
     seed: int = 0
     learning_rate: float = 2e-3
-    solver: str = "highs"
+    solver: str = "auto"
     validate: bool = False
 
     def __post_init__(self) -> None:
@@ -288,7 +288,8 @@ def run(config: Config, output: Path) -> dict[str, Any]:
         f"{len(data.train_x)} images in bags of {config.bag_size}, drawn once and kept. Of each bag only the "
         f"multiset of its labels is known."
     )
-    print(f"The loss of a bag is the value of this LP, solved by {config.solver}:\n{program}\n")
+    solver = lpdiff.plan(program, solver=config.solver).solver
+    print(f"The loss of a bag is the value of this LP, solved by {solver}:\n{program}\n")
     methods: dict[str, tuple[Loss, bool]] = {
         "full supervision": (supervised_loss, False),
         "matching LP": (matching_loss(program, config.solver), True),
@@ -319,7 +320,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         ("seeds", int, "repetitions"),
         ("seed", int, "the first seed"),
         ("learning_rate", float, "of Adam"),
-        ("solver", str, "highs, glop, ..."),
+        ("solver", str, "auto, highs, glop, ..."),
     ):
         told = f"{meaning} (default {getattr(defaults, name)})"
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, help=told)
