@@ -39,14 +39,14 @@ class Components(AbstractBackend):
             for entries in [structure.positions(block)]
         ]
         empty = [block.rows[0] for block in structure.blocks if block.kind == "empty rows"]
-        return _State(form, structure, parts, np.concatenate(empty) if empty else np.zeros(0, dtype=np.int32))
+        return _State(form, parts, np.concatenate(empty) if empty else np.zeros(0, dtype=np.int32))
 
     def solve(
         self, state: _State, data: Data, *, threads: int = 1, time_limit: float | None = None
     ) -> BatchSolution:
         form, size = state.form, data.size
         out = BatchSolution.empty(form, size, basis=False)
-        if not state.as_declared(data):
+        if not same_matrix(form, data):
             # Other entries may join what the declared ones keep apart.
             out.certificate = Certified.empty(size)
             return out
@@ -133,8 +133,7 @@ class _Part:
 
     def data(self, data: Data) -> Data:
         """The numbers of this block, (1|B * copies, k): the copies of an item follow each other."""
-        places = {"values": self.entries}
-        places |= dict.fromkeys(_BY_COLUMN, self.block.columns)
+        places = {"values": self.entries, **dict.fromkeys(_BY_COLUMN, self.block.columns)}
         size, copies = data.size, self.block.copies
         fields = []
         for name in FIELDS:
@@ -153,12 +152,8 @@ class _Part:
 @dataclass(frozen=True, eq=False)
 class _State:
     form: StandardForm
-    structure: Structure
     parts: list[_Part]
     empty_rows: np.ndarray  # (k,)
-
-    def as_declared(self, data: Data) -> bool:
-        return same_matrix(self.form, data)
 
 
 def _form_of(form: StandardForm, block: Block, entries: np.ndarray) -> StandardForm:

@@ -242,7 +242,7 @@ class LinearProgram:
         self.__dict__["_frozen"] = True
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("form", "structure", "plans")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("form", "plans")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -102,7 +102,9 @@ class Settings(BaseSettings):
         return dict(self.backends.get(solver, {})) if isinstance(solver, str) else {}
 
 
-_context: ContextVar[tuple[tuple[tuple[str, Any], ...], ...]] = ContextVar("lpdiff_options", default=())
+Layer = tuple[tuple[str, Any], ...]  # settings that one place says, by key; hashable where they are
+
+_context: ContextVar[tuple[Layer, ...]] = ContextVar("lpdiff_options", default=())
 
 
 @contextlib.contextmanager
@@ -151,9 +153,6 @@ def shared_settings(**arguments: Any) -> Settings:
         return _resolved(*place)
     except TypeError:  # options by backend, or a rule, that cannot be hashed
         return _resolved.__wrapped__(*place)
-
-
-Layer = tuple[tuple[str, Any], ...]
 
 
 @functools.lru_cache(maxsize=64)

@@ -75,9 +75,9 @@ class Prepared:
         """The two entries of each column, of the original matrix: what the certificate is computed from."""
         from ..kernels.certify import columns_of
 
-        matrix = self.form.matrix(self.form.declared.values[0].copy())
+        matrix = self.form.matrix(self.form.declared.values[0])
         if (matrix.data == 0).any():
-            matrix = matrix.copy()
+            matrix = matrix.copy()  # the declared arrays stay as they are
             matrix.eliminate_zeros()
         return columns_of(self.form.m, matrix.indptr, matrix.indices, matrix.data[None])
 
