@@ -10,9 +10,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["available_threads", "run_items", "run_spans"]
+__all__ = ["available_threads", "run_items", "run_spans", "threads_for"]
 
 Worker = Callable[[int], None]
+
+# Work that takes less (in nanoseconds) is done before a second thread is awake and can run Python.
+_SHORT = 300_000
 
 
 def available_threads() -> int:
@@ -46,6 +49,11 @@ def run_items(size: int, threads: int, make_worker: Callable[[], Worker]) -> Non
     with ThreadPoolExecutor(threads) as pool:
         for future in [pool.submit(drain) for _ in range(threads)]:
             future.result()
+
+
+def threads_for(nanoseconds: float, threads: int) -> int:
+    """Threads for work of about that length on one."""
+    return threads if nanoseconds >= _SHORT else 1
 
 
 def run_spans(size: int, threads: int, work: Callable[[int, int], None]) -> None:

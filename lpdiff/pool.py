@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .backend import BatchSolution, Certified
-from .batch import run_spans
+from .batch import run_spans, threads_for
 from .reading import INFINITY
 from .standard import Data, StandardForm
 from .status import BasisStatus, Status
@@ -26,9 +26,6 @@ _NUMBERS = 2**23
 
 # A vertex that misses a bound by more than this (relative) is not kept.
 _FEASIBLE = 1e-9
-
-# Numbers below which a batch is done before a second thread has started.
-_SMALL = 20_000
 
 _SIDES = ("values", "row_lower", "row_upper", "lower", "upper")
 _FREE = 3  # beside BasisStatus: nonbasic at 0
@@ -160,7 +157,7 @@ class VertexPool:
                 *(judged.value, judged.gap, judged.primal_residual, judged.dual_residual),
             )
 
-        run_spans(size, threads if size * (form.n + form.m) >= _SMALL else 1, work)
+        run_spans(size, threads_for(100 * size * (form.n + form.m), threads), work)
         return out
 
     @cached_property

@@ -9,8 +9,7 @@ import torch
 from families import FAMILIES, bipartite, incidence
 
 import lpdiff
-from lpdiff import LinearProgram, engine
-from lpdiff.backends import special
+from lpdiff import LinearProgram, batch, engine
 
 # Who should solve most of a family.
 EXPECTED = {
@@ -427,7 +426,7 @@ def assert_same_bits(lp, data, rng, monkeypatch):
         (shuffled[: size // 2], 2, 1),
     ):
         with monkeypatch.context() as patch:
-            patch.setattr(special, "_SHORT", 0)  # threads, however small the batch
+            patch.setattr(batch, "_SHORT", 0)  # threads, however small the batch
             if chunk:
                 patch.setattr(engine, "_CHUNK", chunk)
             found = answers(lp, data, items, threads)

@@ -11,12 +11,12 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..backend import AbstractBackend, BatchSolution, Capabilities, Certified
-from ..batch import run_spans
+from ..batch import run_spans, threads_for
 from ..fitting import AssignmentFit, Roles, unit_assignment
 from ..network import Bipartite
 from ..standard import Data, StandardForm
 from ..status import Status, UnsupportedError
-from .special import TOLERANCE, Prepared, network_form, numba_missing, refuse, threads_for, write_part
+from .special import TOLERANCE, Prepared, network_form, numba_missing, refuse, write_part
 
 __all__ = ["Assignment"]
 

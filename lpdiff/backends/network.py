@@ -12,10 +12,10 @@ from pydantic.dataclasses import dataclass
 from scipy.sparse import csgraph
 
 from ..backend import AbstractBackend, BatchSolution, Capabilities, Certified
-from ..batch import run_spans
+from ..batch import run_spans, threads_for
 from ..standard import Data, StandardForm
 from ..status import Status
-from .special import Prepared, network_form, numba_missing, threads_for
+from .special import Prepared, network_form, numba_missing
 
 __all__ = ["Network"]
 

@@ -12,11 +12,11 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..backend import AbstractBackend, BatchSolution, Capabilities, Certified
-from ..batch import run_spans
+from ..batch import run_spans, threads_for
 from ..fitting import TOLERANCE, PathFit, single_path
 from ..standard import Data, StandardForm
 from ..status import Status
-from .special import Prepared, network_form, numba_missing, refuse, threads_for, write_part
+from .special import Prepared, network_form, numba_missing, refuse, write_part
 
 if TYPE_CHECKING:
     from ..kernels.graphs import Star, Walk

@@ -10,10 +10,10 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 from ..backend import AbstractBackend, BatchSolution, Capabilities
-from ..batch import run_spans
+from ..batch import run_spans, threads_for
 from ..standard import Data, StandardForm
 from ..status import UnsupportedError
-from .special import certify_columns, numba_missing, threads_for
+from .special import certify_columns, numba_missing
 
 __all__ = ["Selection"]
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ..backend import BatchSolution, Certified
-from ..batch import run_spans
+from ..batch import run_spans, threads_for
 from ..network import Network
 from ..recognition import structure_of
 from ..standard import Data, StandardForm, same_matrix
@@ -22,7 +22,6 @@ __all__ = [
     "network_form",
     "numba_missing",
     "refuse",
-    "threads_for",
     "write_part",
 ]
 
@@ -30,14 +29,6 @@ Columns = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 # Certificates of compiled kernels, relative: what they propose is exact to rounding, so this is generous.
 TOLERANCE = 1e-9
-
-# Work that takes less (in nanoseconds) is done before a second thread is awake and can run Python.
-_SHORT = 300_000
-
-
-def threads_for(nanoseconds: float, threads: int) -> int:
-    """Threads for work of about that length on one."""
-    return threads if nanoseconds >= _SHORT else 1
 
 
 def numba_missing() -> str | None:
