@@ -3,9 +3,11 @@
 from . import gradients
 from .backend import AbstractBackend, BackendError, Capabilities, available_backends
 from .engine import Plan
+from .evaluate import Evaluation, evaluate
 from .layer import LPLayer
 from .modeling import from_cvxpy, read_mps
 from .parametric import AbstractParametricProgram
+from .problem import AbstractProblem
 from .program import LinearProgram
 from .settings import Settings, current_settings, options
 from .solution import Basis, Solution
@@ -17,11 +19,13 @@ __version__ = "0.1.0"
 __all__ = [
     "AbstractBackend",
     "AbstractParametricProgram",
+    "AbstractProblem",
     "BackendError",
     "Basis",
     "BasisStatus",
     "Capabilities",
     "Certificate",
+    "Evaluation",
     "LPLayer",
     "LinearProgram",
     "Plan",
@@ -32,6 +36,7 @@ __all__ = [
     "UnsupportedError",
     "available_backends",
     "current_settings",
+    "evaluate",
     "from_cvxpy",
     "gradients",
     "options",

@@ -68,7 +68,7 @@ class SolveOperation(AbstractOperation):
         solved = self.solved = self.plan.solve(self.data(arrays))
         self.fine = solved.all_ok
         if self.throw and not self.fine:
-            raise solve_error(self.plan, solved, self.batch_shape)
+            raise solve_error(solved, self.batch_shape)
         judged = solved.judged
         report = np.empty((len(solved.status), len(REPORT)))
         report[:, 0], report[:, 1] = judged.gap, judged.primal_residual
@@ -342,7 +342,7 @@ class _RulePullback(AbstractOperation):
         return (gc,)
 
     def _moved_too_far(self, solved: Solved, items: np.ndarray) -> SolveError:
-        error = solve_error(self.solve.plan, solved, None)
+        error = solve_error(solved, None)
         failed = np.flatnonzero(solved.status != Status.OPTIMAL)
         places = items[failed % len(items)]  # samples of an item follow the items in turns
         named = ", ".join(str(place) for place in dict.fromkeys(places.tolist()))

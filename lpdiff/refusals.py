@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import numpy as np
 
-from .engine import Plan
 from .gradients import NAMES
-from .solved import Solved
-from .status import SolveError, Status, UnsupportedError
+from .status import Certificate, SolveError, Status, UnsupportedError
 
 __all__ = ["no_rule_error", "refuse_integers", "solve_error"]
 
@@ -31,7 +29,20 @@ def refuse_integers() -> NoReturn:
     )
 
 
-def solve_error(plan: Plan, solved: Solved, batch_shape: tuple[int, ...] | None) -> SolveError:
+class Failed(Protocol):
+    """What is told of a batch in which items failed."""
+
+    @property
+    def status(self) -> np.ndarray: ...
+
+    @property
+    def messages(self) -> dict[int, str]: ...
+
+    @property
+    def certificates(self) -> dict[int, Certificate]: ...
+
+
+def solve_error(solved: Failed, batch_shape: tuple[int, ...] | None) -> SolveError:
     """One error for all failed items: which, why, the proof, and what to do."""
     failed = np.flatnonzero(solved.status != Status.OPTIMAL)
     shape = (len(solved.status),) if batch_shape is None else batch_shape

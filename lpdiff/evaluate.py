@@ -1,0 +1,261 @@
+"""evaluate: a batch of problems inside a torch graph, by their oracle where that serves, or by their LP."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from .autograd import apply
+from .gradients import Exact, make_gradient
+from .oracle import IndicatorOperation, OracleOperation, densified, marginals, sparsified
+from .problem import AbstractProblem, Parameter, Proposal, costs_of
+from .settings import UNSET, Settings, shared_settings
+from .solution import Solution
+from .solve import solve
+from .status import Status
+
+__all__ = ["Evaluation", "evaluate"]
+
+_OK = int(Status.OPTIMAL)
+
+
+def evaluate(
+    problem: AbstractProblem,
+    *parameters: Any,
+    solver: Any = UNSET,
+    options: Mapping[str, Any] | None = None,
+    threads: int | None = UNSET,
+    time_limit: float | None = UNSET,
+    tolerance: float = UNSET,
+    gradient: Any = UNSET,
+    throw: bool = True,
+    sparse_gradient: bool = False,
+) -> Evaluation:
+    """Solve a batch of problems; every cost parameter may carry gradients.
+
+    With ``solver="auto"`` and no gradient rule the problem's oracle is asked, if it has one; otherwise its
+    LP is solved by ``lpdiff.solve``. Both are exact.
+
+    Args:
+        problem: The problem.
+        parameters: Its parameters, (*batch, *shape) each; batches broadcast. torch tensors of any floating
+            dtype on any device, NumPy arrays or numbers.
+        solver, options, threads, time_limit, tolerance, gradient, throw: As in ``lpdiff.solve``.
+        sparse_gradient: The gradients of parameters with more than one dimension are sparse COO tensors,
+            as those of ``torch.nn.Embedding(sparse=True)``. For leaves too large for a dense gradient.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit.
+        SolveError: an item without an optimum (unless ``throw=False``).
+    """
+    settings = shared_settings(
+        solver=solver, threads=threads, time_limit=time_limit, tolerance=tolerance, gradient=gradient
+    )
+    rule = make_gradient(settings.gradient)
+    inputs = _arrange(problem, parameters)
+    direct = problem.has_oracle and settings.solver == "auto" and not options
+    if direct and (rule is None or isinstance(rule, Exact)):
+        return _by_oracle(problem, inputs, settings, throw, sparse_gradient, exact=rule is not None)
+    how = {"solver": solver, "threads": threads, "time_limit": time_limit, "tolerance": tolerance}
+    solution = solve(problem, *inputs.whole, options=options, gradient=gradient, throw=throw, **how)
+    return Evaluation(
+        problem, inputs.like_user(solution.value), inputs, solution.status, solution.solver, solution
+    )
+
+
+# -- what comes back ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """Solutions of a batch of problems.
+
+    Attributes:
+        value: (*batch,) optimal values, with exact generalized gradients in the cost parameters; +inf where
+            infeasible and NaN where nothing is known (such items send zero gradients).
+        status: (*batch,) int8 of ``Status``.
+        solver: ``"oracle"``, or the backend that solved most of the LPs.
+        solution: The LP's Solution where the LP was solved, else None.
+    """
+
+    problem: AbstractProblem
+    value: torch.Tensor
+    inputs: Inputs
+    status: torch.Tensor
+    solver: str
+    solution: Solution | None = None
+    found: tuple[torch.Tensor, ...] = ()
+    exact: bool = False
+
+    @property
+    def ok(self) -> torch.Tensor:
+        """(*batch,) bool."""
+        return self.status == _OK
+
+    @cached_property
+    def moments(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """A pair (index, weight) a cost parameter, each (B, K) on the CPU, B = all items in a row."""
+        if self.solution is not None:
+            with torch.no_grad():
+                dense = marginals(self.problem, self.inputs.whole, torch.nan_to_num(self.solution.x))
+                # What rounding left of zeros and ones is no part of the solution's vertex.
+                pairs = [sparsified(m.reshape(self.inputs.size, -1).numpy()) for m in dense]
+            return tuple((torch.from_numpy(p.index), torch.from_numpy(p.weight)) for p in pairs)
+        return tuple(zip(self.found[::2], self.found[1::2], strict=True))
+
+    def indicator(self, k: int = 0) -> torch.Tensor:
+        """The k-th parameter's moments in its own shape, (*batch, *shape): dense, made when asked for.
+
+        Piecewise constant in the costs: a gradient through it is refused, unless a rule was chosen.
+        """
+        parameter = self.problem.parameters[k]
+        shape = (*self.inputs.batch_shape, *parameter.shape)
+        if self.solution is not None:
+            return self.inputs.like_user(marginals(self.problem, self.inputs.whole, self.solution.x)[k])
+        index, weight = self.moments[k]
+        costs = [t for t in self.inputs.flat[: costs_of(self.problem.parameters)] if t.requires_grad]
+        if costs and torch.is_grad_enabled():
+            operation = IndicatorOperation(math.prod(parameter.shape), self.exact)
+            (dense,) = apply(operation, index, weight, *costs)
+        else:
+            dense = densified(index, weight, math.prod(parameter.shape))
+        return self.inputs.like_user(dense.reshape(shape))
+
+    def total(self, k: int = 0) -> torch.Tensor:
+        """(*batch,) the sum of the k-th parameter's moments: how often it is paid. Carries no gradient."""
+        return self.inputs.like_user(self.moments[k][1].sum(1).reshape(self.inputs.batch_shape))
+
+
+# -- the two ways ------------------------------------------------------------------------------------------
+
+
+def _by_oracle(
+    problem: AbstractProblem,
+    inputs: Inputs,
+    settings: Settings,
+    throw: bool,
+    sparse_gradient: bool,
+    exact: bool,
+) -> Evaluation:
+    def general(items: np.ndarray, arrays: Sequence[np.ndarray]) -> Proposal:
+        return _general(problem, arrays, settings)
+
+    operation = OracleOperation(
+        problem, settings.thread_count, throw, inputs.batch_shape, sparse_gradient, general
+    )
+    value, status, *found = apply(operation, *inputs.flat)
+    if len(inputs.batch_shape) != 1:
+        value, status = value.reshape(inputs.batch_shape), status.reshape(inputs.batch_shape)
+    return Evaluation(problem, inputs.like_user(value), inputs, status, "oracle", None, tuple(found), exact)
+
+
+def _general(problem: AbstractProblem, arrays: Sequence[np.ndarray], settings: Settings) -> Proposal:
+    """Items that the oracle refused, by their LP."""
+    tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
+    tensors = [t.double() if t.is_floating_point() else t for t in tensors]
+    with torch.no_grad():
+        solution = solve(
+            problem,
+            *tensors,
+            threads=settings.threads,
+            time_limit=settings.time_limit,
+            tolerance=settings.tolerance,
+            throw=False,
+        )
+        dense = marginals(problem, tensors, torch.nan_to_num(solution.x))
+    moments = tuple(sparsified(m.reshape(len(m), -1).numpy()) for m in dense)
+    return Proposal(solution.value.numpy(), solution.status.numpy(), moments, solution.messages)
+
+
+# -- from what users pass to the tensors of the node -------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """``flat``: (1|B, *shape) on the CPU, in the dtypes the oracle reads. ``whole``: (*batch, *shape)."""
+
+    flat: list[torch.Tensor]
+    whole: list[torch.Tensor]
+    batch_shape: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.batch_shape)
+
+    def like_user(self, tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point():
+            return tensor.to(self.device)
+        return tensor.to(device=self.device, dtype=self.dtype)
+
+
+def _arrange(problem: AbstractProblem, parameters: Sequence[Any]) -> Inputs:
+    wanted = problem.parameters
+    if len(parameters) != len(wanted):
+        told = ", ".join(p.name for p in wanted)
+        raise ValueError(f"expected {len(wanted)} parameters ({told}), got {len(parameters)}")
+    tensors = [_tensor(p, value) for p, value in zip(wanted, parameters, strict=True)]
+    dtype: torch.dtype | None = None
+    device = torch.device("cpu")
+    for p, tensor, value in zip(wanted, tensors, parameters, strict=True):
+        if tensor.device.type != "cpu":
+            device = tensor.device
+        if p.is_cost and isinstance(value, torch.Tensor):
+            dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
+    shapes = [tuple(t.shape[: t.dim() - len(p.shape)]) for p, t in zip(wanted, tensors, strict=True)]
+    batch_shape = shapes[0]
+    if any(shape != batch_shape for shape in shapes):
+        try:
+            batch_shape = tuple(np.broadcast_shapes(*shapes))
+        except ValueError:
+            told = ", ".join(f"{p.name} {s}" for p, s in zip(wanted, shapes, strict=True) if s)
+            raise ValueError(f"the batch dimensions do not broadcast: {told}") from None
+    size = math.prod(batch_shape)
+    flat, whole = [], []
+    for p, tensor, own in zip(wanted, tensors, shapes, strict=True):
+        tensor = tensor.to(device="cpu", dtype=_read_as(p, tensor))
+        whole.append(tensor)
+        if own == batch_shape:
+            flat.append(tensor if len(own) == 1 else tensor.reshape(size, *p.shape))
+        elif math.prod(own) == 1:
+            flat.append(tensor.reshape(1, *p.shape))
+        else:
+            flat.append(tensor.expand(*batch_shape, *p.shape).reshape(size, *p.shape))
+    if all(len(t) == 1 for t in flat) and size != 1:  # nothing to tell the node the size of the batch
+        flat[0] = flat[0].expand(size, *wanted[0].shape)
+    return Inputs(flat, whole, batch_shape, torch.float64 if dtype is None else dtype, device)
+
+
+def _read_as(parameter: Parameter, tensor: torch.Tensor) -> torch.dtype:
+    if not parameter.is_cost:
+        return torch.int64
+    return torch.float32 if parameter.compact and tensor.dtype == torch.float32 else torch.float64
+
+
+def _tensor(parameter: Parameter, value: Any) -> torch.Tensor:
+    name = parameter.name
+    tensor = value
+    if not isinstance(value, torch.Tensor):
+        try:
+            # A copy: backward reads it again, and torch does not see what NumPy writes.
+            tensor = torch.from_numpy(np.array(value))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must be numbers, got {type(value).__name__}: {error}") from None
+    if tensor.is_complex() or (tensor.dtype == torch.bool and parameter.is_cost):
+        raise ValueError(f"{name} must be real numbers, got {tensor.dtype}")
+    if tensor.layout != torch.strided:
+        raise ValueError(f"{name} must be a dense tensor, got {tensor.layout}: use .todensified()")
+    if parameter.is_cost and not tensor.is_floating_point():
+        tensor = tensor.to(torch.float64)
+    rank = len(parameter.shape)
+    if tensor.dim() < rank or tuple(tensor.shape[tensor.dim() - rank :]) != parameter.shape:
+        expected = ", ".join(["*batch", *map(str, parameter.shape)])
+        raise ValueError(f"{name}: expected shape ({expected}), got {tuple(tensor.shape)}")
+    return tensor

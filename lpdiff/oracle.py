@@ -1,0 +1,214 @@
+"""The oracle's value as a node of the graph, and its moments between sparse and dense.
+
+z(theta) = min <phi(v), theta> is concave and piecewise linear in theta, so dz/dtheta = phi(v*) almost
+everywhere (a supergradient everywhere) and its second derivative is zero almost everywhere: the value's
+pullback is linear in the cotangent and constant in theta. See problem.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from .autograd import AbstractOperation, Tensors
+from .problem import AbstractProblem, Moments, Proposal, costs_of
+from .refusals import no_rule_error, solve_error
+from .status import Certificate, Status
+
+__all__ = ["IndicatorOperation", "OracleOperation", "densified", "marginals", "sparsified"]
+
+_REFUSED = int(Status.INACCURATE)
+
+
+@dataclass(eq=False)
+class OracleOperation(AbstractOperation):
+    """(parameters) -> (value, status, and index and weight of each cost parameter)."""
+
+    problem: AbstractProblem
+    threads: int
+    throw: bool
+    batch_shape: tuple[int, ...]
+    sparse: bool
+    general: Callable[[np.ndarray, Sequence[np.ndarray]], Proposal]
+    differentiable: int = 1
+    refused: int = field(default=0, repr=False)  # items of the last forward that the LP had to solve
+
+    def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        given = [a for a in arrays if a is not None]
+        size = max((len(a) for a in given), default=1)
+        whole = [
+            a if len(a) == size else np.ascontiguousarray(np.broadcast_to(a, (size, *a.shape[1:])))
+            for a in given
+        ]
+        found = self.problem.propose(*whole, threads=self.threads)
+        status = found.status
+        if status.any():
+            refused = np.flatnonzero(status == _REFUSED)
+            self.refused = len(refused)
+            if len(refused):
+                _merge(found, refused, self.general(refused, [a[refused] for a in whole]))
+            if self.throw and status.any():
+                shape = self.batch_shape if math.prod(self.batch_shape) == size else (size,)
+                raise solve_error(_Failed(status, found.messages), shape)
+        outputs = [found.value, status]
+        for moments in found.moments:
+            outputs += [moments.index, moments.weight]
+        return tuple(outputs)
+
+    def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
+        gz = grads[0]
+        if gz is None:
+            return (None,) * len(inputs)
+        result: list[torch.Tensor | None] = []
+        for k, (need, theta) in enumerate(zip(needs, inputs, strict=True)):
+            if not need or theta is None:
+                result.append(None)
+                continue
+            index, weight = outputs[2 + 2 * k], outputs[3 + 2 * k]
+            assert index is not None and weight is not None
+            weight = (gz[:, None] * weight).to(theta.dtype)
+            make = _sparse_gradient if self.sparse and theta.dim() > 2 else _gradient
+            result.append(make(theta, index, weight))
+        return tuple(result)
+
+    def jvp(self, inputs: Tensors, outputs: Tensors, tangents: Tensors) -> Tensors:
+        total: torch.Tensor | None = None
+        for k, tangent in enumerate(tangents):
+            if tangent is None or not tangent.is_floating_point():
+                continue
+            index, weight = outputs[2 + 2 * k], outputs[3 + 2 * k]
+            assert index is not None and weight is not None
+            flat = tangent.reshape(len(tangent), -1).expand(len(index), -1)
+            term = (flat.gather(1, index).to(weight.dtype) * weight).sum(1)
+            total = term if total is None else total + term
+        return (total,)
+
+
+@dataclass(eq=False)
+class IndicatorOperation(AbstractOperation):
+    """(index, weight, costs that carry gradients) -> dense moments; its derivative is refused, or zero."""
+
+    size: int
+    exact: bool
+    differentiable: int = 1
+
+    def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        index, weight = arrays[0], arrays[1]
+        assert index is not None and weight is not None
+        dense = np.zeros((len(index), self.size))
+        np.add.at(dense, (np.arange(len(index))[:, None], index), weight)
+        return (dense,)
+
+    def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
+        if not self.exact:
+            raise no_rule_error()
+        return tuple(
+            torch.zeros_like(t) if need and t is not None else None
+            for need, t in zip(needs, inputs, strict=True)
+        )
+
+    def jvp(self, inputs: Tensors, outputs: Tensors, tangents: Tensors) -> Tensors:
+        if not self.exact:
+            raise no_rule_error()
+        return (None,)
+
+
+def _gradient(theta: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    size = math.prod(theta.shape[1:])
+    if len(theta) == 1 and len(index) != 1:  # shared by the batch
+        flat = weight.new_zeros(size).index_add(0, index.reshape(-1), weight.reshape(-1))
+    else:
+        flat = densified(index, weight, size)
+    return flat.reshape(theta.shape)
+
+
+def densified(index: torch.Tensor, weight: torch.Tensor, size: int) -> torch.Tensor:
+    return weight.new_zeros(len(index), size).scatter_add(1, index, weight)
+
+
+def _sparse_gradient(theta: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    places = torch.from_numpy(
+        np.stack(
+            [
+                np.broadcast_to(np.arange(len(index))[:, None], tuple(index.shape)).ravel()
+                if len(theta) > 1
+                else np.zeros(index.numel(), dtype=np.int64),
+                *np.unravel_index(index.numpy().ravel(), tuple(theta.shape[1:])),
+            ]
+        )
+    )
+    return torch.sparse_coo_tensor(places, weight.reshape(-1), theta.shape, check_invariants=False).coalesce()
+
+
+# -- moments ----------------------------------------------------------------------------------------------
+
+
+def _merge(found: Proposal, items: np.ndarray, more: Proposal) -> None:
+    found.value[items], found.status[items] = more.value, more.status
+    for place, item in enumerate(items.tolist()):
+        found.messages.pop(item, None)
+        if place in more.messages:
+            found.messages[item] = more.messages[place]
+    merged = []
+    for old, new in zip(found.moments, more.moments, strict=True):
+        width = max(old.index.shape[1], new.index.shape[1])
+        pair = []
+        for a, b in ((old.index, new.index), (old.weight, new.weight)):
+            wide = np.zeros((len(a), width), dtype=a.dtype)
+            wide[:, : a.shape[1]] = a
+            wide[items] = 0
+            wide[items, : b.shape[1]] = b
+            pair.append(wide)
+        merged.append(Moments(*pair))
+    found.moments = tuple(merged)
+
+
+def marginals(
+    problem: AbstractProblem, parameters: Sequence[torch.Tensor], x: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
+    """(dc/dtheta)' x for each cost parameter, (*batch, *shape): differentiable in x."""
+    count = costs_of(problem.parameters)
+    batch = x.shape[:-1]
+    with torch.enable_grad():
+        leaves = [
+            torch.zeros(*batch, *p.shape, dtype=x.dtype, device=x.device, requires_grad=True)
+            for p in problem.parameters[:count]
+        ]
+        c = problem.data(*leaves, *parameters[count:])["c"]
+        assert isinstance(c, torch.Tensor)
+        found = torch.autograd.grad(
+            c.expand(*batch, c.shape[-1]),
+            leaves,
+            x.to(c.dtype),
+            create_graph=x.requires_grad,
+            allow_unused=True,
+        )
+    return tuple(
+        torch.zeros_like(leaf, requires_grad=False) if g is None else g
+        for g, leaf in zip(found, leaves, strict=True)
+    )
+
+
+def sparsified(dense: np.ndarray) -> Moments:
+    """(B, N) to sparse moments, in the order of the places."""
+    dense = np.where(np.abs(dense) > 1e-9, dense, 0.0)
+    item, place = np.nonzero(dense)
+    count = np.bincount(item, minlength=len(dense))
+    index = np.zeros((len(dense), int(count.max(initial=0))), dtype=np.int64)
+    weight = np.zeros(index.shape)
+    slot = np.arange(len(item)) - np.repeat(np.cumsum(count) - count, count)
+    index[item, slot], weight[item, slot] = place, dense[item, place]
+    return Moments(index, weight)
+
+
+@dataclass(frozen=True, eq=False)
+class _Failed:
+    """What ``solve_error`` reads."""
+
+    status: np.ndarray
+    messages: dict[int, str]
+    certificates: dict[int, Certificate] = field(default_factory=dict)
