@@ -1,0 +1,171 @@
+"""What the problems of the library share: modules that hold options, lengths and masks, forbidden costs."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypedDict
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["ProblemModule", "SolveOptions", "forbidding", "full_length", "named", "read_lengths"]
+
+
+class SolveOptions(TypedDict, total=False):
+    """How to solve: the arguments of ``lpdiff.evaluate`` that every problem takes.
+
+    ``solver="auto"`` (the default) without a gradient rule asks the problem's own compiled solver where it
+    has one; another solver, or a rule for the gradient of the solution, goes by the LP.
+    """
+
+    solver: Any
+    options: Mapping[str, Any] | None
+    threads: int | None
+    time_limit: float | None
+    tolerance: float
+    gradient: Any
+    throw: bool
+    sparse_gradient: bool
+
+
+class ProblemModule(nn.Module):
+    """A problem as a module: it holds the options of a function, and is called with the rest.
+
+    Options that are ``nn.Parameter`` are learned; other tensors are buffers and move with the module.
+    """
+
+    function: ClassVar[Callable[..., Any]]
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        known = _keywords(type(self).function)
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise TypeError(
+                f"{type(self).__name__} has no option {unknown[0]!r}: expected some of "
+                f"{', '.join(sorted(known))}"
+            )
+        self.options: dict[str, Any] = {}
+        for name, value in options.items():
+            if isinstance(value, nn.Parameter):
+                self.register_parameter(name, value)
+            elif isinstance(value, torch.Tensor):
+                self.register_buffer(name, value)
+            else:
+                self.options[name] = value
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "function" in cls.__dict__:
+            cls.__signature__ = _signature(cls.function)  # type: ignore[attr-defined]
+
+    def forward(self, *arguments: Any, **more: Any) -> Any:
+        """The function's result; keyword arguments of the call win over the options held."""
+        held = {**self.options, **self._parameters, **self._buffers}
+        return type(self).function(*arguments, **{**held, **more})
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+
+
+def _keywords(function: Callable[..., Any]) -> set[str]:
+    named = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    return named | set(SolveOptions.__annotations__)
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    """The options of the function, as the module's constructor takes them."""
+    whole = inspect.signature(function)
+    kept = [p for p in whole.parameters.values() if p.kind in (p.KEYWORD_ONLY, p.VAR_KEYWORD)]
+    return whole.replace(parameters=kept, return_annotation=inspect.Signature.empty)
+
+
+# -- lengths and masks -------------------------------------------------------------------------------------
+
+
+def read_lengths(
+    name: str, lengths: Any, size: int, batch_shape: tuple[int, ...], *, least: int = 0
+) -> torch.Tensor:
+    """Lengths of the items of a batch, from integers or from a mask.
+
+    Args:
+        name: What has these lengths ("rows"), for errors.
+        lengths: None (all full), (*batch,) integers, or (*batch, size) booleans: True first, then False.
+        size: The size of the padded dimension.
+        batch_shape: The batch's shape, for which lengths of more than one item must be made.
+        least: The smallest length there may be.
+
+    Returns:
+        int64 on the CPU, broadcastable to (*batch,).
+
+    Raises:
+        ValueError: naming the item.
+    """
+    if lengths is None:
+        return full_length(size)
+    given = lengths if isinstance(lengths, torch.Tensor) else torch.as_tensor(np.asarray(lengths))
+    given = given.detach().to("cpu")
+    if given.dtype == torch.bool:
+        given = _from_mask(name, given, size)
+    elif given.is_floating_point() or given.is_complex():
+        raise ValueError(f"{name}: lengths must be integers, or a boolean mask; got {given.dtype}")
+    given = given.to(torch.int64)
+    try:
+        fits = tuple(np.broadcast_shapes(tuple(given.shape), batch_shape)) == batch_shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ValueError(
+            f"{name}: expected lengths of shape {batch_shape} (one an item of the batch), got "
+            f"{tuple(given.shape)}"
+        )
+    wrong = (given > size) | (given < least)
+    if bool(wrong.any()):
+        item = tuple(int(i) for i in wrong.nonzero()[0])
+        raise ValueError(
+            f"{name}: {named(item)} has length {int(given[item])}, expected {least} to {size} (the size of "
+            f"the padded dimension)"
+        )
+    return given
+
+
+def named(item: tuple[int, ...]) -> str:
+    """An item of the batch, for errors."""
+    return "the item" if not item else f"item {item[0] if len(item) == 1 else item}"
+
+
+def full_length(size: int) -> torch.Tensor:
+    return torch.tensor(size)
+
+
+def _from_mask(name: str, mask: torch.Tensor, size: int) -> torch.Tensor:
+    if mask.dim() == 0 or mask.shape[-1] != size:
+        raise ValueError(f"{name}: expected a mask of shape (*batch, {size}), got {tuple(mask.shape)}")
+    gaps = (~mask[..., :-1] & mask[..., 1:]).any(-1)
+    if bool(gaps.any()):
+        item = tuple(int(i) for i in gaps.nonzero()[0])
+        raise ValueError(
+            f"{name}: the mask of {named(item)} has a hole; expected True at the start and False at the "
+            f"padded end. Move the valid ones to the front"
+        )
+    return mask.sum(-1)
+
+
+# -- costs -------------------------------------------------------------------------------------------------
+
+
+def forbidding(
+    c: torch.Tensor, lower: torch.Tensor | float = 0.0, upper: torch.Tensor | float = torch.inf
+) -> dict[str, Any]:
+    """LP data of costs of which +inf means forbidden: such variables are held at zero by their bounds.
+
+    Args:
+        c: (*batch, n); lower, upper: the bounds otherwise, broadcastable.
+    """
+    if torch.compiler.is_dynamo_compiling() or not bool(torch.isposinf(c.detach()).any()):
+        return {"c": c}
+    out = torch.isposinf(c.detach())
+    whole = [torch.as_tensor(side, dtype=c.dtype).expand(c.shape) for side in (lower, upper)]
+    return {"c": torch.where(out, 0.0, c), "bounds": tuple(side.masked_fill(out, 0.0) for side in whole)}
