@@ -18,6 +18,7 @@ LAYERS = (
     "lpdiff.status",
     "lpdiff.standard",
     "lpdiff.reading",
+    "lpdiff.batch",
     "lpdiff.kernels",
     "lpdiff.network",
     "lpdiff.fitting",
@@ -25,7 +26,6 @@ LAYERS = (
     "lpdiff.recognition",
     "lpdiff.program",
     "lpdiff.backend",
-    "lpdiff.batch",
     "lpdiff.pool",
     "lpdiff.backends",
     "lpdiff.settings",
@@ -44,6 +44,7 @@ LAYERS = (
     # torch
     "lpdiff.autograd",
     "lpdiff.refusals",
+    "lpdiff.vertex",
     "lpdiff.operations",
     "lpdiff.parametric",
     "lpdiff.assemble",

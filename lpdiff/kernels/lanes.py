@@ -21,20 +21,24 @@ __all__ = [
     "WIDTH",
     "across",
     "add",
+    "bits",
     "both",
     "choose",
     "either",
+    "enter",
     "every",
     "fill",
     "fill_index",
     "first_of",
     "greatest",
+    "lane_of",
     "lanes",
     "least",
     "least_of",
     "less",
     "load",
     "multiply",
+    "pick",
     "same",
     "size",
     "spread",
@@ -218,7 +222,11 @@ def greatest(typing, a, b):  # type: ignore[no-untyped-def]
 @_operation
 def less(typing, a, b):  # type: ignore[no-untyped-def]
     """a < b; False where one is NaN."""
-    return _TRUTH(a, b), lambda context, builder, signature, arguments: builder.fcmp_ordered("<", *arguments)
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return (builder.fcmp_ordered if a == _REAL else builder.icmp_signed)("<", *arguments)
+
+    return _TRUTH(a, b), generate
 
 
 @_operation
@@ -281,3 +289,52 @@ def first_of(typing, where, index):  # type: ignore[no-untyped-def]
         return _call(builder, "llvm.vector.reduce.umin", ir.IntType(64), [chosen])
 
     return types.int64(where, index), generate
+
+
+@_operation
+def enter(typing, a, number):  # type: ignore[no-untyped-def]
+    """Each lane takes what the lane before it holds; the number enters at the first."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        order = ir.Constant(ir.VectorType(ir.IntType(32), WIDTH), [WIDTH, *range(WIDTH - 1)])
+        return builder.shuffle_vector(arguments[0], _splat(builder, arguments[1]), order)
+
+    return a(a, types.float64 if a == _REAL else types.int64), generate
+
+
+@_operation
+def lane_of(typing, a, lane):  # type: ignore[no-untyped-def]
+    """The number in one lane."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.extract_element(*arguments)
+
+    return (types.float64 if a == _REAL else types.int64)(a, types.int64), generate
+
+
+@_operation
+def bits(typing, where):  # type: ignore[no-untyped-def]
+    """Eight truth values as a byte, the first as its lowest bit."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        return builder.bitcast(arguments[0], ir.IntType(8))
+
+    return types.uint8(where), generate
+
+
+@_operation
+def pick(typing, array, offsets, shift):  # type: ignore[no-untyped-def]
+    """array[offsets + shift] of a float64 or float32 array, lane by lane, as doubles."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        place = builder.gep(data, [arguments[2]])
+        kind = ir.VectorType(data.type.pointee, WIDTH)
+        vector = ir.Constant(kind, ir.Undefined)
+        for lane in range(WIDTH):
+            number = ir.IntType(32)(lane)
+            element = builder.load(builder.gep(place, [builder.extract_element(arguments[1], number)]))
+            vector = builder.insert_element(vector, element, number)
+        return vector if array.dtype == types.float64 else builder.fpext(vector, _vector("real"))
+
+    return _REAL(array, offsets, types.int64), generate

@@ -1,0 +1,165 @@
+"""What the alignment kernels share: strips of eight rows, one step aside from each other, and moments.
+
+A table whose entries depend on their left, upper and diagonal neighbours is filled eight rows at a time. In
+step s of a strip, lane r holds row i + r and column s - r, so that its three neighbours are
+
+    left      what it held one step before,
+    upper     what the lane above it held one step before,
+    diagonal  what the lane above it held two steps before,
+
+and all eight lanes move at once, without waiting for each other. The row above the strip enters at the first
+lane, and what the last lane leaves behind is the row above the next strip. A comparison between candidates is
+a bit a cell, eight of them a byte: that is all the memory a path is traced back from.
+
+A band, and the ends of rows, are bounds on the steps of a lane; outside them it holds +inf, which no minimum
+takes. So candidates need no checks of their own.
+"""
+
+# mypy: allow-untyped-defs
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import types
+
+from .jit import inner, larger, smaller
+
+__all__ = [
+    "COSTS",
+    "HUGE",
+    "INACCURATE",
+    "INFEASIBLE",
+    "INVALID",
+    "L1",
+    "L1W",
+    "L2",
+    "L2W",
+    "OPTIMAL",
+    "TOLERANCE",
+    "Moments",
+    "allowed",
+    "band_of",
+    "costs_of",
+    "first_step",
+    "known",
+    "lengths_of",
+    "parameter",
+    "steps",
+]
+
+# Finite costs above are refused, so that no sum of costs overflows.
+HUGE = 1e290
+
+# As in ``lpdiff.Status``.
+OPTIMAL, INFEASIBLE, INVALID, INACCURATE = 0, 1, 5, 6
+
+# The path's own cost and the table's last entry are the same sum; this finds what is broken, not rounding.
+TOLERANCE = 1e-9
+
+# Types of arrays: costs of either width, and int64 ones that are read or written.
+COSTS = {
+    np.dtype(name): types.Array(kind, 2, "C", readonly=True)
+    for name, kind in (("float64", types.float64), ("float32", types.float32))
+}
+L1 = types.Array(types.int64, 1, "C", readonly=True)
+L2 = types.Array(types.int64, 2, "C", readonly=True)
+L1W, L2W = types.int64[::1], types.int64[:, ::1]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """The derivative of a value in one parameter: how much of which entry the optimal path takes.
+
+    index: (B, K) int64, flat within an item's parameter, in the order of the path; 0 beyond ``count``.
+    weight: (B, K) float64; 0 beyond ``count``.
+    count: (B,) int64.
+    """
+
+    index: np.ndarray
+    weight: np.ndarray
+    count: np.ndarray
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.index, self.weight, self.count
+
+    @classmethod
+    def empty(cls, size: int, most: int) -> Moments:
+        return cls(np.zeros((size, most), np.int64), np.zeros((size, most)), np.zeros(size, np.int64))
+
+
+# -- arguments -----------------------------------------------------------------------------------------
+
+
+def costs_of(costs: np.ndarray, names: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Costs as (1|B, n * V), and the column of costs that each column of the table has: (1|B, m) int64."""
+    if costs.ndim != 3 or costs.dtype not in COSTS:
+        raise ValueError(f"costs: got {costs.dtype} {costs.shape}; give (B, n, m), float64 or float32")
+    size, n, width = costs.shape
+    if names is None:
+        names = np.arange(width)[None]
+    elif names.ndim != 2 or names.dtype != np.int64 or len(names) not in (1, size):
+        raise ValueError(f"names: got {names.dtype} {names.shape}; give (1 or {size}, m) int64")
+    return np.ascontiguousarray(costs).reshape(size, n * width), np.ascontiguousarray(names)
+
+
+def lengths_of(lengths: np.ndarray | None, size: int, most: int, what: str) -> np.ndarray:
+    """(B,) int64, each 0 to ``most``."""
+    if lengths is None:
+        return np.full(size, most, np.int64)
+    if lengths.shape != (size,) or lengths.dtype != np.int64:
+        raise ValueError(f"{what}: got {lengths.dtype} {lengths.shape}; give ({size},) int64")
+    if size and not (lengths.min() >= 0 and lengths.max() <= most):
+        raise ValueError(f"{what}: got {lengths.min()} to {lengths.max()}; give 0 to {most}")
+    return np.ascontiguousarray(lengths)
+
+
+def parameter(values: np.ndarray, size: int, count: int, what: str) -> np.ndarray:
+    """(1|B, count) float64."""
+    if values.shape not in ((1, count), (size, count)) or values.dtype != np.float64:
+        raise ValueError(f"{what}: got {values.dtype} {values.shape}; give (1 or {size}, {count}) float64")
+    return np.ascontiguousarray(values)
+
+
+def band_of(band: tuple[int, int] | None, n: int, m: int) -> tuple[int, int]:
+    """How far below and above the diagonal the nodes of a table (n, m) go."""
+    if band is None:
+        return n, m
+    low, high = band
+    if low < 0 or high < 0:
+        raise ValueError(f"band: got {band}; give (low, high), both >= 0: nodes with -low <= j - i <= high")
+    return min(int(low), n), min(int(high), m)
+
+
+# -- in kernels ----------------------------------------------------------------------------------------
+
+
+@inner
+def allowed(numbers, count):
+    """Whether the first ``count`` numbers are costs: finite and not huge, or +inf."""
+    fine = True
+    for k in range(count):
+        fine &= (abs(numbers[k]) < HUGE) | (numbers[k] == np.inf)
+    return fine
+
+
+@inner
+def known(names, count, width):
+    """Whether the first ``count`` names are columns of the costs."""
+    fine = True
+    for k in range(count):
+        fine &= (names[k] >= 0) & (names[k] < width)
+    return fine
+
+
+@inner
+def first_step(i, low):
+    """The first step of the strip that begins with row i: where its first lane enters the band."""
+    return larger(i - low, np.int64(0))
+
+
+@inner
+def steps(m, low, high):
+    """The most steps that a strip can have."""
+    return smaller(m + 8, low + high + 15)
