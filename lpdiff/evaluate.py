@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.autograd import forward_ad
 
 from .autograd import apply
 from .gradients import Exact, make_gradient
@@ -59,7 +60,7 @@ def evaluate(
     )
     rule = make_gradient(settings.gradient)
     inputs = _arrange(problem, parameters)
-    direct = problem.has_oracle and settings.solver == "auto" and not options
+    direct = problem.has_oracle and settings.solver == "auto" and not options and not inputs.needs_duals
     if direct and (rule is None or isinstance(rule, Exact)):
         return _by_oracle(problem, inputs, settings, throw, sparse_gradient, exact=rule is not None)
     how = {"solver": solver, "threads": threads, "time_limit": time_limit, "tolerance": tolerance}
@@ -185,6 +186,7 @@ class Inputs:
     batch_shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
+    needs_duals: bool  # whether gradients are asked for in a side
 
     @property
     def size(self) -> int:
@@ -207,7 +209,7 @@ def _arrange(problem: AbstractProblem, parameters: Sequence[Any]) -> Inputs:
     for p, tensor, value in zip(wanted, tensors, parameters, strict=True):
         if tensor.device.type != "cpu":
             device = tensor.device
-        if p.is_cost and isinstance(value, torch.Tensor):
+        if p.is_real and isinstance(value, torch.Tensor) and value.is_floating_point():
             dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
     shapes = [tuple(t.shape[: t.dim() - len(p.shape)]) for p, t in zip(wanted, tensors, strict=True)]
     batch_shape = shapes[0]
@@ -230,11 +232,16 @@ def _arrange(problem: AbstractProblem, parameters: Sequence[Any]) -> Inputs:
             flat.append(tensor.expand(*batch_shape, *p.shape).reshape(size, *p.shape))
     if all(len(t) == 1 for t in flat) and size != 1:  # nothing to tell the node the size of the batch
         flat[0] = flat[0].expand(size, *wanted[0].shape)
-    return Inputs(flat, whole, batch_shape, torch.float64 if dtype is None else dtype, device)
+    needs_duals = any(p.kind == "side" and _traced(t) for p, t in zip(wanted, whole, strict=True))
+    return Inputs(flat, whole, batch_shape, torch.float64 if dtype is None else dtype, device, needs_duals)
+
+
+def _traced(tensor: torch.Tensor) -> bool:
+    return tensor.requires_grad or forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def _read_as(parameter: Parameter, tensor: torch.Tensor) -> torch.dtype:
-    if not parameter.is_cost:
+    if not parameter.is_real:
         return torch.int64
     return torch.float32 if parameter.compact and tensor.dtype == torch.float32 else torch.float64
 
@@ -248,11 +255,11 @@ def _tensor(parameter: Parameter, value: Any) -> torch.Tensor:
             tensor = torch.from_numpy(np.array(value))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be numbers, got {type(value).__name__}: {error}") from None
-    if tensor.is_complex() or (tensor.dtype == torch.bool and parameter.is_cost):
+    if tensor.is_complex() or (tensor.dtype == torch.bool and parameter.is_real):
         raise ValueError(f"{name} must be real numbers, got {tensor.dtype}")
     if tensor.layout != torch.strided:
         raise ValueError(f"{name} must be a dense tensor, got {tensor.layout}: use .todensified()")
-    if parameter.is_cost and not tensor.is_floating_point():
+    if parameter.is_real and not tensor.is_floating_point():
         tensor = tensor.to(torch.float64)
     rank = len(parameter.shape)
     if tensor.dim() < rank or tuple(tensor.shape[tensor.dim() - rank :]) != parameter.shape:

@@ -36,8 +36,9 @@ class Parameter:
     Attributes:
         name: For error messages.
         shape: Of one item, without the batch.
-        kind: ``"cost"`` (enters the objective linearly, carries gradients), or ``"data"`` (lengths, counts:
-            integers, no gradients).
+        kind: ``"cost"`` (enters the objective linearly, carries gradients), ``"side"`` (real numbers that
+            enter rows, bounds or the matrix; gradients come from the LP's duals, so an oracle is not asked
+            where a side requires them), or ``"data"`` (lengths, counts: integers, no gradients).
         compact: The oracle reads float32 as it is; otherwise it is given float64.
     """
 
@@ -49,6 +50,10 @@ class Parameter:
     @property
     def is_cost(self) -> bool:
         return self.kind == "cost"
+
+    @property
+    def is_real(self) -> bool:
+        return self.kind != "data"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +111,7 @@ class AbstractProblem(AbstractParametricProgram):
 
         Args:
             arrays: One a parameter, C-contiguous, each (B, *shape): float64 (or float32 where compact) for
-                costs, int64 for data.
+                costs and sides, int64 for data.
             threads: Threads it may use.
         """
         raise NotImplementedError(f"{type(self).__name__} has no oracle")

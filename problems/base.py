@@ -10,7 +10,17 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["ProblemModule", "SolveOptions", "forbidding", "full_length", "named", "read_lengths"]
+__all__ = [
+    "ProblemModule",
+    "SolveOptions",
+    "first_item",
+    "forbidding",
+    "full_length",
+    "last_size",
+    "named",
+    "read_lengths",
+    "read_mask",
+]
 
 
 class SolveOptions(TypedDict, total=False):
@@ -123,7 +133,7 @@ def read_lengths(
         )
     wrong = (given > size) | (given < least)
     if bool(wrong.any()):
-        item = tuple(int(i) for i in wrong.nonzero()[0])
+        item = first_item(wrong)
         raise ValueError(
             f"{name}: {named(item)} has length {int(given[item])}, expected {least} to {size} (the size of "
             f"the padded dimension)"
@@ -145,7 +155,7 @@ def _from_mask(name: str, mask: torch.Tensor, size: int) -> torch.Tensor:
         raise ValueError(f"{name}: expected a mask of shape (*batch, {size}), got {tuple(mask.shape)}")
     gaps = (~mask[..., :-1] & mask[..., 1:]).any(-1)
     if bool(gaps.any()):
-        item = tuple(int(i) for i in gaps.nonzero()[0])
+        item = first_item(gaps)
         raise ValueError(
             f"{name}: the mask of {named(item)} has a hole; expected True at the start and False at the "
             f"padded end. Move the valid ones to the front"
@@ -153,19 +163,60 @@ def _from_mask(name: str, mask: torch.Tensor, size: int) -> torch.Tensor:
     return mask.sum(-1)
 
 
+def read_mask(mask: Any, size: int) -> torch.Tensor:
+    """Which of the items of a set there are, from booleans (with holes, too) or from lengths.
+
+    Args:
+        mask: None (all), (*batch, size) booleans, or (*batch,) integers.
+        size: The size of the padded dimension.
+
+    Returns:
+        (*batch, size) booleans on the CPU.
+
+    Raises:
+        ValueError: naming the item.
+    """
+    if mask is None:
+        return torch.ones(size, dtype=torch.bool)
+    given = mask if isinstance(mask, torch.Tensor) else torch.as_tensor(np.asarray(mask))
+    given = given.detach().to("cpu")
+    if given.dtype == torch.bool:
+        if given.dim() == 0 or given.shape[-1] != size:
+            raise ValueError(f"mask: expected shape (*batch, {size}), got {tuple(given.shape)}")
+        return given
+    return torch.arange(size) < read_lengths("mask", given, size, tuple(given.shape))[..., None]
+
+
+def last_size(name: str, value: Any, shape: str = "(*batch, n)") -> int:
+    """The size of a parameter's last dimension."""
+    if np.ndim(value) == 0:
+        raise ValueError(f"{name}: expected shape {shape}, got a number")
+    return int(np.shape(value)[-1])
+
+
+def first_item(wrong: torch.Tensor) -> tuple[int, ...]:
+    """The first place where something is wrong, for errors."""
+    return tuple(int(i) for i in wrong.nonzero()[0])
+
+
 # -- costs -------------------------------------------------------------------------------------------------
 
 
 def forbidding(
-    c: torch.Tensor, lower: torch.Tensor | float = 0.0, upper: torch.Tensor | float = torch.inf
+    c: torch.Tensor,
+    lower: torch.Tensor | float = 0.0,
+    upper: torch.Tensor | float = torch.inf,
+    *,
+    worst: float = torch.inf,
 ) -> dict[str, Any]:
     """LP data of costs of which +inf means forbidden: such variables are held at zero by their bounds.
 
     Args:
         c: (*batch, n); lower, upper: the bounds otherwise, broadcastable.
+        worst: What forbids: -inf among scores, which are maximised.
     """
-    if torch.compiler.is_dynamo_compiling() or not bool(torch.isposinf(c.detach()).any()):
+    out = c.detach() == worst
+    if torch.compiler.is_dynamo_compiling() or not bool(out.any()):
         return {"c": c}
-    out = torch.isposinf(c.detach())
     whole = [torch.as_tensor(side, dtype=c.dtype).expand(c.shape) for side in (lower, upper)]
     return {"c": torch.where(out, 0.0, c), "bounds": tuple(side.masked_fill(out, 0.0) for side in whole)}
