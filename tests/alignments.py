@@ -8,8 +8,20 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 PAIR, ROW, COLUMN = 0, 1, 2
+NONE = (False,) * 4
+FREE = list(itertools.product((False, True), repeat=4))
 STEP = ((1, 1), (1, 0), (0, 1))
 Path = tuple[tuple[int, int, int], ...]  # (move, i, j): a move that leaves node (i, j)
+
+
+def numbers(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> np.ndarray:
+    """Costs: reals; small integers, which make ties; or those with some that are forbidden."""
+    if kind == "real":
+        return rng.normal(size=shape)
+    values = rng.integers(-2, 4, size=shape).astype(float)
+    if kind == "holes":
+        values[rng.random(shape) < 0.3] = np.inf
+    return values
 
 
 def paths(n: int, m: int, i: int = 0, j: int = 0) -> Iterator[Path]:

@@ -7,22 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alignments import COLUMN, PAIR, ROW, all_paths, is_free, last_node, moments_of, paths, slope, within
+from alignments import (
+    COLUMN,
+    FREE,
+    NONE,
+    PAIR,
+    ROW,
+    all_paths,
+    is_free,
+    last_node,
+    moments_of,
+    numbers,
+    paths,
+    slope,
+    within,
+)
 
 from lpdiff.kernels.gaps import Alignment, align
-
-NONE = (False,) * 4
-FREE = list(itertools.product((False, True), repeat=4))
-
-
-def numbers(rng: np.random.Generator, shape: tuple[int, ...], kind: str, low: int = -2) -> np.ndarray:
-    """Small integers make ties; ``holes`` forbids some."""
-    if kind == "real":
-        return rng.normal(size=shape)
-    values = rng.integers(low, 4, size=shape).astype(float)
-    if kind == "holes":
-        values[rng.random(shape) < 0.3] = np.inf
-    return values
 
 
 def instance(

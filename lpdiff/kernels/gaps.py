@@ -32,6 +32,8 @@ from ..batch import run_spans, threads_for
 from . import lanes as w
 from .jit import F1W, F2, F2W, S1W, SIZE, inner, kernel, larger, smaller
 from .strips import (
+    COLS_END,
+    COLS_START,
     COSTS,
     HUGE,
     INACCURATE,
@@ -41,27 +43,30 @@ from .strips import (
     L1W,
     L2,
     L2W,
+    NOWHERE,
     OPTIMAL,
+    ROWS_END,
+    ROWS_START,
     TOLERANCE,
     Moments,
     allowed,
     band_of,
     costs_of,
     first_step,
+    free_bits,
     known,
     lengths_of,
+    of_border,
+    of_rows,
+    open_top,
     parameter,
+    settle,
     steps,
 )
 
 __all__ = ["Alignment", "align"]
 
 _PAIR, _ROW, _COLUMN = 0, 1, 2
-
-# Bits of ``free``.
-_ROWS_START, _ROWS_END, _COLS_START, _COLS_END = 1, 2, 4, 8
-
-_NOWHERE = -100  # no column, whatever the lane
 
 
 class Alignment(NamedTuple):
@@ -111,10 +116,7 @@ def align(
     (size, n, width), m = costs.shape, names_.shape[1]
     row_gap, col_gap = parameter(row_gap, size, n, "row_gap"), parameter(col_gap, size, m, "col_gap")
     rows, columns = lengths_of(rows, size, n, "rows"), lengths_of(columns, size, m, "columns")
-    if local and any(free):
-        raise ValueError("free: local alignments have no ends to leave out; give free or local, not both")
-    low, high = band_of(band, n, m)
-    flags = sum(bit << k for k, bit in enumerate(map(bool, free)))
+    flags, (low, high) = free_bits(free, local), band_of(band, n, m)
     pairs, row_gaps, col_gaps = Moments.empty(size, min(n, m)), Moments.empty(size, n), Moments.empty(size, m)
     value, status = np.empty(size), np.empty(size, np.int8)
     compiled = _KERNELS[costs.dtype]
@@ -143,25 +145,17 @@ def _fill(
     stride, part = planes * steps(m, low, high), local or low < n or high < m
     infinite, zero, huge, tiny = w.fill(np.inf), w.fill(0.0), w.fill(HUGE), w.fill(-HUGE)
     fine = w.same(zero, zero)
-    free_first = w.add(w.lanes(), w.fill_index(0 if free & _ROWS_START else _NOWHERE))
-    free_last = w.add(w.lanes(), w.fill_index(m if free & _ROWS_END else _NOWHERE))
-    for j in range(m + 17):
-        top[j] = np.inf
-    top[8] = 0.0  # enters node (0, 0) from above
+    free_first = w.add(w.lanes(), w.fill_index(0 if free & ROWS_START else NOWHERE))
+    free_last = w.add(w.lanes(), w.fill_index(m if free & ROWS_END else NOWHERE))
+    open_top(top, m)
     value, end[0], end[1] = np.inf, smaller(n, m + low), smaller(m, n + high)
     if local:
         value, end[0], end[1] = 0.0, 0, 0
     for i in range(0, n + 1, 8):
         last = smaller(n - i, np.int64(7))
-        for r in range(8):
-            row = i + r
-            index[r] = width * larger(smaller(row, n) - 1, np.int64(0))
-            index[8 + r] = index[r] - r - 1
-            index[16 + r] = r + larger(row - low, np.int64(0)) - 1
-            index[24 + r] = r + smaller(m, row + high) + 1 if row <= n else -1
-            real[r] = row_gap[row - 1] if 0 < row <= n else 0.0
-            gratis = (row == 0 and free & _COLS_START) or (row == n and free & _COLS_END)
-            real[8 + r] = 1.0 if gratis else 0.0
+        settle(i, n, m, width, low, high, index)
+        of_rows(i, n, row_gap, real, 0)
+        of_border(i, n, free & COLS_START, free & COLS_END, real, 8)
         row_offset, skewed = w.load(index, 0), w.load(index, 8)
         enters, leaves, row_cost = w.load(index, 16), w.load(index, 24), w.load(real, 0)
         gratis_lanes = w.less(zero, w.load(real, 8))
@@ -172,11 +166,12 @@ def _fill(
             unsteady = 0
         begin, p = first_step(i, low), stride * (i >> 3)
         here = diagonal = across = infinite
-        if begin > 0:
-            diagonal = w.enter(infinite, top[begin + 7])
+        if begin > 0 or i == 0:
+            # A path begins as if a pair that costs nothing led to node (0, 0).
+            diagonal = w.enter(infinite, top[begin + 7] if i > 0 else 0.0)
         name, best, at = w.fill_index(0), infinite, w.fill_index(0)
         for s in range(begin, smaller(m, i + last + high) + last + 1):
-            upper, gap, cost, inside = w.enter(here, top[s + 8]), row_cost, infinite, fine
+            upper, gap, cost, inside = w.enter(here, top[s + 8]), row_cost, zero, fine
             if m > 0:
                 j = larger(smaller(s, m) - 1, np.int64(0))
                 across, name = w.enter(across, col_gap[j]), w.enter(name, names[j])
@@ -188,7 +183,7 @@ def _fill(
                 gap = w.choose(w.either(w.same(step, free_first), w.same(step, free_last)), zero, gap)
                 if m > 0 and n > 0:
                     cost = w.pick(c, w.add(row_offset, name), 0)
-                    cost = w.choose(w.both(inside, paired), cost, infinite)
+                    cost = w.choose(w.both(inside, paired), cost, zero)
             fine = w.both(fine, w.less(tiny, cost))
             fine = w.both(fine, w.either(w.less(cost, huge), w.same(cost, infinite)))
             diagonal, above = w.add(diagonal, cost), w.add(upper, gap)
@@ -259,7 +254,7 @@ def _span(
         i, j = end[0], end[1]
         value[k], status[k] = np.inf, INFEASIBLE
         # A band that ends before the last node: the rest must be free.
-        cut = (i < nk and not (local or free & _ROWS_END)) or (j < mk and not (local or free & _COLS_END))
+        cut = (i < nk and not (local or free & ROWS_END)) or (j < mk and not (local or free & COLS_END))
         if z == np.inf or cut:
             continue
         count = _trace(codes, i, j, mk, local, low, high, moves)
@@ -274,12 +269,12 @@ def _span(
                 cost = float(c[pair_at[k, a]])
                 i, j, a = i + 1, j + 1, a + 1
             elif moves[t] == _ROW:
-                if not ((j == 0 and free & _ROWS_START) or (j == mk and free & _ROWS_END)):
+                if not ((j == 0 and free & ROWS_START) or (j == mk and free & ROWS_END)):
                     row_at[k, b], row_weight[k, b], cost = i, 1.0, row_k[i]
                     b += 1
                 i += 1
             else:
-                if not ((i == 0 and free & _COLS_START) or (i == nk and free & _COLS_END)):
+                if not ((i == 0 and free & COLS_START) or (i == nk and free & COLS_END)):
                     col_at[k, d], col_weight[k, d], cost = j, 1.0, col_k[j]
                     d += 1
                 j += 1

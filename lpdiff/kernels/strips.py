@@ -26,6 +26,8 @@ from numba import types
 from .jit import inner, larger, smaller
 
 __all__ = [
+    "COLS_END",
+    "COLS_START",
     "COSTS",
     "HUGE",
     "INACCURATE",
@@ -35,16 +37,24 @@ __all__ = [
     "L1W",
     "L2",
     "L2W",
+    "NOWHERE",
     "OPTIMAL",
+    "ROWS_END",
+    "ROWS_START",
     "TOLERANCE",
     "Moments",
     "allowed",
     "band_of",
     "costs_of",
     "first_step",
+    "free_bits",
     "known",
     "lengths_of",
+    "of_border",
+    "of_rows",
+    "open_top",
     "parameter",
+    "settle",
     "steps",
 ]
 
@@ -56,6 +66,11 @@ OPTIMAL, INFEASIBLE, INVALID, INACCURATE = 0, 1, 5, 6
 
 # The path's own cost and the table's last entry are the same sum; this finds what is broken, not rounding.
 TOLERANCE = 1e-9
+
+# Bits of ``free``: ends that cost nothing.
+ROWS_START, ROWS_END, COLS_START, COLS_END = 1, 2, 4, 8
+
+NOWHERE = -100  # no column, whatever the lane
 
 # Types of arrays: costs of either width, and int64 ones that are read or written.
 COSTS = {
@@ -132,6 +147,13 @@ def band_of(band: tuple[int, int] | None, n: int, m: int) -> tuple[int, int]:
     return min(int(low), n), min(int(high), m)
 
 
+def free_bits(free: tuple[bool, bool, bool, bool], local: bool) -> int:
+    """The ends that cost nothing: start and end of the rows, start and end of the columns."""
+    if local and any(free):
+        raise ValueError("free: local alignments have no ends to leave out; give free or local, not both")
+    return sum(bit << k for k, bit in enumerate(map(bool, free)))
+
+
 # -- in kernels ----------------------------------------------------------------------------------------
 
 
@@ -163,3 +185,39 @@ def first_step(i, low):
 def steps(m, low, high):
     """The most steps that a strip can have."""
     return smaller(m + 8, low + high + 15)
+
+
+@inner
+def settle(i, n, m, width, low, high, index):
+    """For the lanes of nodes (i, .) to (i + 7, .), by lane:
+
+    0 to 7: where the row of costs that leads to the node begins; 8 to 15: the same less the lane and 1, so
+    that adding the step gives the pair's cost; 16 to 23 and 24 to 31: the steps between which it is inside.
+    """
+    for r in range(8):
+        row = i + r
+        index[r] = width * larger(smaller(row, n) - 1, np.int64(0))
+        index[8 + r] = index[r] - r - 1
+        index[16 + r] = r + larger(row - low, np.int64(0)) - 1
+        index[24 + r] = r + smaller(m, row + high) + 1 if row <= n else -1
+
+
+@inner
+def of_rows(i, n, values, real, place):
+    """What it costs to come down to node (i + r, .), by lane r."""
+    for r in range(8):
+        real[place + r] = values[i + r - 1] if 0 < i + r <= n else 0.0
+
+
+@inner
+def of_border(i, n, first, last, real, place):
+    """1 in the lanes of the first and the last row of nodes where they are free."""
+    for r in range(8):
+        real[place + r] = 1.0 if (i + r == 0 and first) or (i + r == n and last) else 0.0
+
+
+@inner
+def open_top(top, m):
+    """The row above the table: nothing, from eight entries before column 0 to eight after column m."""
+    for j in range(m + 17):
+        top[j] = np.inf
