@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import shutil
 import subprocess
@@ -18,10 +19,25 @@ import pytest
 import scipy.sparse as sp
 import torch
 from families import FAMILIES, bipartite, grid_arcs, incidence
+from numba import types
 
 import lpdiff
 from lpdiff.kernels import recognise
-from lpdiff.kernels.jit import F1, F1W, REAL, SIZE, Kernel, inner, kernel, larger, smaller
+from lpdiff.kernels.jit import (
+    F1,
+    F1W,
+    F2,
+    I1W,
+    I2,
+    REAL,
+    SIZE,
+    Kernel,
+    inner,
+    kernel,
+    larger,
+    row_of,
+    smaller,
+)
 from lpdiff.recognition import structure_of
 
 ROOT = Path(lpdiff.__file__).parents[1]
@@ -115,6 +131,34 @@ def test_larger_and_smaller_are_max_and_min_to_the_bit(compiled: Any, wanted: An
     for a in numbers:
         for b in numbers:
             assert np.float64(caller(a, b)).tobytes() == np.float64(wanted(a, b)).tobytes(), (a, b)
+
+
+def test_larger_and_smaller_of_integers() -> None:
+    @kernel(REAL(SIZE, types.uint32, types.int8))
+    def both(a: int, b: int, c: int) -> float:
+        return float(1000 * larger(larger(a, b), 5) + smaller(smaller(b, c), a))
+
+    for a, b, c in ((7, 9, 3), (-7, 2, -1), (3, 2**32 - 1, 0), (-9, 0, 127)):
+        assert both(a, b, c) == 1000 * max(a, b, 5) + min(a, b, c)
+
+
+def test_row_of_is_the_items_row_or_the_shared_one() -> None:
+    @kernel(REAL(F2, I2, SIZE, I1W))
+    def read(numbers: np.ndarray, places: np.ndarray, item: int, out: np.ndarray) -> float:
+        row, place, total = row_of(numbers, item), row_of(places, item), 0.0
+        for j in range(len(row)):
+            out[j] = place[j]
+            total += row[j]
+        return total
+
+    numbers = np.arange(12.0).reshape(3, 4)
+    places = np.arange(12, dtype=np.int32).reshape(3, 4)
+    numbers.flags.writeable = False
+    for many, few in itertools.product((3, 1), repeat=2):
+        for item in range(3):
+            out = np.zeros(4, np.int32)
+            assert read(numbers[:many], places[:few], item, out) == numbers[item if many > 1 else 0].sum()
+            assert out.tolist() == places[item if few > 1 else 0].tolist()
 
 
 def _calls(function: Any) -> Any:

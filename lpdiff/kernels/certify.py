@@ -11,7 +11,8 @@ D(y) = -inf: its magnitude is the dual residual.
 What is judged here is exact to rounding, so that each term is judged by itself: x_j stands at the side that
 the sign of d_j asks for, or d_j is the rounding of |c_j| + |a y|. Against the sum, or the largest cost, wrong
 vertices would hide behind one large number, or behind what all costs have in common. The first look asks for
-more, which costs next to nothing: rounding of the largest numbers alone; what fails is looked at again.
+more, which costs next to nothing: rounding of the largest numbers alone. What fails is looked at again, by a
+kernel of its own: it is compiled when it is needed.
 """
 
 # mypy: ignore-errors
@@ -19,9 +20,27 @@ from __future__ import annotations
 
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
-from .jit import B1W, F1W, F2, I1, REAL, SIZE, inner, kernel, larger, smaller
+from .jit import B1W, F1W, F2, F2W, I1, REAL, SIZE, inner, kernel, larger, row_of, smaller
+from .lanes import (
+    WIDTH,
+    add,
+    choose,
+    every,
+    fill,
+    fill_index,
+    further,
+    furthest,
+    gather,
+    lanes,
+    less,
+    load,
+    multiply,
+    same,
+    size,
+    subtract,
+    total,
+)
 
 __all__ = ["certify", "columns_of"]
 
@@ -42,9 +61,6 @@ _EXACT = 1e-15
 
 # Beside the largest number of an item this is nothing, whatever it belongs to.
 _FLOOR = 1e-14
-
-_BLOCK = 256  # columns, a multiple of 4
-_MAGNITUDE = 0x7FFFFFFFFFFFFFFF  # a double without its sign
 
 
 def columns_of(
@@ -71,212 +87,6 @@ def columns_of(
     return indices[a], indices[b], np.ascontiguousarray(values[:, a]), np.ascontiguousarray(values[:, b])
 
 
-@intrinsic
-def _bits(typing, number):
-    """A double's bits."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], context.get_value_type(types.int64))
-
-    return types.int64(types.float64), generate
-
-
-@intrinsic
-def _number(typing, bits):
-    """The double of these bits."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], context.get_value_type(types.float64))
-
-    return types.float64(types.int64), generate
-
-
-@inner
-def _largest(array):
-    """The largest finite magnitude; infinite if a number is NaN."""
-    best, number = 0.0, True
-    for j in range(len(array)):
-        size = abs(array[j])
-        number &= size == size
-        size = size if size < _INFINITE else 0.0
-        best = size if size > best else best
-    return best if number else np.inf
-
-
-# Blocks are worked on in buffers: a slice of an array takes longer to compile than a loop. Unsigned indices
-# need no test for being negative, which would keep the compiler from vectors.
-
-
-@inner
-def _largest_bits(best, array, size):
-    """The largest magnitude of array[:size], or ``best``, by their bits: they are ordered alike, NaN comes
-    last. Unlike a maximum of doubles, this one the compiler vectorises."""
-    for i in range(np.uint64(size)):
-        magnitude = _bits(array[i]) & _MAGNITUDE
-        best = magnitude if magnitude > best else best  # integers: in any order
-    return best
-
-
-@inner
-def _terms(begin, size, low, high, d, point, slack, term, open_):
-    """Terms of the gap, and d where the point is not at the side that its sign asks for, or that is infinite.
-    Few arrays, loaded first, and no branches: vectors."""
-    shift = np.uint64(begin)
-    for i in range(np.uint64(size)):
-        below, above, slope, at = low[shift + i], high[shift + i], d[i], point[i]
-        side = below if slope > 0.0 else above
-        known = side if abs(side) < _INFINITE else 0.0
-        term[i] = slope * (at - known)
-        open_[i] = 0.0 if abs(at - side) <= _EXACT * abs(known) + slack else slope
-
-
-@inner
-def _outside(begin, size, low, high, point, off):
-    shift = np.uint64(begin)
-    for i in range(np.uint64(size)):
-        below, above = low[shift + i] - point[i], point[i] - high[shift + i]
-        violation = below if below > above else above
-        off[i] = violation if violation > 0.0 else 0.0
-
-
-@inner
-def _sum(term, size):
-    """In four parts, which do not wait for each other."""
-    s0 = s1 = s2 = s3 = 0.0
-    whole = size - size % 4
-    for i in range(0, whole, 4):
-        s0, s1, s2, s3 = s0 + term[i], s1 + term[i + 1], s2 + term[i + 2], s3 + term[i + 3]
-    for i in range(whole, size):
-        s0 += term[i]
-    return (s0 + s1) + (s2 + s3)
-
-
-@inner
-def _duals(y, row_lower, row_upper, dual, wrong):
-    """Bits of the largest wrong sign at a one-sided row, and of the largest |y|; ``dual``: y without
-    those whose sign asks for an infinite side."""
-    most_wrong = np.int64(0)
-    for begin in range(0, len(y), _BLOCK):
-        size = smaller(_BLOCK, len(y) - begin)
-        shift = np.uint64(begin)
-        for i in range(np.uint64(size)):
-            below, above, p = row_lower[shift + i], row_upper[shift + i], y[shift + i]
-            side = below if p > 0.0 else above
-            count = p if abs(side) < _INFINITE else 0.0
-            dual[shift + i] = count
-            wrong[i] = p - count
-        most_wrong = _largest_bits(most_wrong, wrong, size)
-    return most_wrong, _largest_bits(np.int64(0), y, len(y))
-
-
-@inner
-def _columns(row_a, row_b, val_a, val_b, c, lower, upper, x, dual, activity, d, point, term, open_, off):
-    """(value, sum of terms, whether x is finite, bits of the largest violation, open d, |d|).
-
-    ``activity`` is added to. Block by block, in loops of few arrays, which the compiler vectorises.
-    """
-    value, terms, sane = 0.0, 0.0, True
-    most_off, most_open, most_d = np.int64(0), np.int64(0), np.int64(0)
-    for begin in range(0, len(c), _BLOCK):
-        size = smaller(_BLOCK, len(c) - begin)
-        shift = np.uint64(begin)
-        for i in range(np.uint64(size)):
-            j = shift + i
-            d[i] = c[j] - val_a[j] * dual[np.uint32(row_a[j])] - val_b[j] * dual[np.uint32(row_b[j])]
-        for i in range(np.uint64(size)):
-            point[i] = x[shift + i]
-        _terms(begin, size, lower, upper, d, point, 0.0, term, open_)
-        _outside(begin, size, lower, upper, point, off)
-        terms += _sum(term, size)
-        most_off = _largest_bits(most_off, off, size)
-        most_open = _largest_bits(most_open, open_, size)
-        most_d = _largest_bits(most_d, d, size)
-        for i in range(np.uint64(size)):
-            at = point[i]
-            if at != 0.0:  # true of NaN, too
-                j = shift + i
-                sane &= abs(at) < _INFINITE
-                activity[np.uint32(row_a[j])] += val_a[j] * at
-                activity[np.uint32(row_b[j])] += val_b[j] * at
-                value += c[j] * at
-    return value, terms, sane, most_off, most_open, most_d
-
-
-@inner
-def _rows(row_lower, row_upper, dual, activity, flow, d, point, term, open_, off):
-    """(sum of terms, bits of the largest violation, and of the largest |y| of a row not at its side)."""
-    terms, most_off, most_open = 0.0, np.int64(0), np.int64(0)
-    for begin in range(0, len(row_lower), _BLOCK):
-        size = smaller(_BLOCK, len(row_lower) - begin)
-        shift = np.uint64(begin)
-        for i in range(np.uint64(size)):
-            d[i], point[i] = dual[shift + i], activity[shift + i]
-        _terms(begin, size, row_lower, row_upper, d, point, _FLOOR * flow, term, open_)
-        _outside(begin, size, row_lower, row_upper, point, off)
-        terms += _sum(term, size)
-        most_off = _largest_bits(most_off, off, size)
-        most_open = _largest_bits(most_open, open_, size)
-    return terms, most_off, most_open
-
-
-@inner
-def _stands(point, side, rounding):
-    """Whether a point is where it should be; never at an infinite side."""
-    return abs(side) < _INFINITE and abs(point - side) <= _TIE * abs(side) + rounding
-
-
-@inner
-def _within(low, high, point, rounding):
-    """Whether a point keeps to its sides, each with its own rounding."""
-    return (low - point <= _TIE * abs(low) + rounding) & (point - high <= _TIE * abs(high) + rounding)
-
-
-@inner
-def _second_look(
-    row_a, row_b, val_a, val_b, c, lower, upper, row_lower, row_upper, x, dual, activity, size, cost
-):
-    """(certified, largest wrong sign): each term and each violation against the numbers that make it up."""
-    for i in range(len(size)):
-        size[i] = 0.0
-    fine, wrong, largest_dual, flow = True, 0.0, 0.0, 0.0
-    for j in range(len(c)):
-        flow = larger(flow, abs(x[j]))
-    for i in range(len(row_lower)):
-        largest_dual, flow = larger(largest_dual, abs(dual[i])), larger(flow, abs(activity[i]))
-    for i in range(len(row_lower)):
-        side = row_lower[i] if dual[i] > 0.0 else row_upper[i]
-        if abs(dual[i]) <= _NOISE * largest_dual and side != 0.0:
-            dual[i] = 0.0
-    for j in range(len(c)):
-        a, b, va, vb, point = row_a[j], row_b[j], val_a[j], val_b[j], x[j]
-        d = c[j] - va * dual[a] - vb * dual[b]
-        side = lower[j] if d > 0.0 else upper[j]
-        if not abs(side) < _INFINITE:
-            wrong = larger(wrong, abs(d))
-        if abs(d) > _TIE * (abs(c[j]) + abs(va * dual[a]) + abs(vb * dual[b])) + _FLOOR * cost:
-            fine &= _stands(point, side, _NOISE * flow)
-        fine &= _within(lower[j], upper[j], point, _NOISE * flow)
-        if point != 0.0:
-            size[a] += abs(va * point)
-            size[b] += abs(vb * point)
-    for i in range(len(row_lower)):
-        rounding = _NOISE * (size[i] + flow)
-        if dual[i] != 0.0:
-            side = row_lower[i] if dual[i] > 0.0 else row_upper[i]
-            fine &= _stands(activity[i], side, rounding)
-        fine &= _within(row_lower[i], row_upper[i], activity[i], rounding)
-    return fine, wrong
-
-
-@kernel(
-    types.void(
-        *(I1, I1, F2, F2),
-        *(F2, F2, F2, F2, F2),
-        *(F2, F2),
-        *(SIZE, SIZE, REAL),
-        *(B1W, F1W, F1W, F1W, F1W),
-    )
-)
 def certify(
     row_a,  # (n,) int32, m: none
     row_b,  # (n,)
@@ -299,52 +109,255 @@ def certify(
     dual_residual,  # (B,)
 ):
     """Judge the proposals of a span. What is NaN or infinite anywhere in c, x, y is refused."""
-    m = row_lower.shape[1]
+    n, m = x.shape[1], y.shape[1]
+    space = np.empty((_BUFFERS, max(m + 1, WIDTH)))
+    a, b = row_a, row_b
+    if n < WIDTH:
+        a, b = (np.append(row, np.full(WIDTH - n, m, np.int32)) for row in (row_a, row_b))
+    given = (val_a, val_b, c, lower, upper, row_lower, row_upper, x, y, start, stop, tolerance, space)
+    if _first_look(a, b, *given, ok, value, gap, primal_residual, dual_residual):
+        _second_look(row_a, row_b, *given, ok, dual_residual)
+
+
+# Rows of a span's buffer: duals, activities, sizes of activities, and the columns of narrow items.
+_DUAL, _ACTIVITY, _SIZE, _NARROW, _BUFFERS = 0, 1, 2, 3, 9
+
+
+@inner
+def _widened(columns, wide):
+    """Eight numbers, of which the last are 0, for what has fewer columns than there are lanes."""
+    for j in range(WIDTH):
+        wide[j] = 0.0
+    for j in range(len(columns)):
+        wide[j] = columns[j]
+    return wide
+
+
+@inner
+def _judge_columns(n, row_a, row_b, val_a, val_b, c, lower, upper, x, dual, activity):
+    """(value, sum of terms; the largest violation, d where x is not at its side, |d|, |x|, |c|).
+
+    ``activity`` is added to. The largest numbers are NaN where one is.
+    """
+    zero, infinite, exact = fill(0.0), fill(_INFINITE), fill(_EXACT)
+    terms, off, open_, slope = zero, fill_index(0), fill_index(0), fill_index(0)
+    most, dearest = fill_index(0), fill_index(0)
+    value, begin, done = 0.0, 0, 0
+    while done < n:
+        begin = smaller(done, n - WIDTH)  # the last eight may overlap those before
+        cost, point = load(c, begin), load(x, begin)
+        low, high = load(lower, begin), load(upper, begin)
+        d = subtract(cost, multiply(load(val_a, begin), gather(dual, row_a, begin)))
+        d = subtract(d, multiply(load(val_b, begin), gather(dual, row_b, begin)))
+        side = choose(less(zero, d), low, high)
+        known = choose(less(size(side), infinite), side, zero)
+        term = multiply(d, subtract(point, known))
+        terms = add(terms, choose(less(lanes(), fill_index(done - begin)), zero, term))
+        away = less(multiply(exact, size(known)), size(subtract(point, side)))
+        open_, slope = further(open_, choose(away, d, zero)), further(slope, d)
+        below, above = subtract(low, point), subtract(point, high)
+        # NaN is not less than zero, and stays.
+        off = further(
+            further(off, choose(less(below, zero), zero, below)), choose(less(above, zero), zero, above)
+        )
+        most, dearest = further(most, point), further(dearest, cost)
+        if not every(same(point, zero)):
+            for j in range(done, begin + WIDTH):
+                at = x[j]
+                if at != 0.0:
+                    activity[np.uint32(row_a[j])] += val_a[j] * at
+                    activity[np.uint32(row_b[j])] += val_b[j] * at
+                    value += c[j] * at
+        done = begin + WIDTH
+    numbers = (furthest(off), furthest(open_), furthest(slope), furthest(most), furthest(dearest))
+    return value, total(terms), numbers
+
+
+@inner
+def _counted(price, low, high):
+    """A row's dual, or 0 where its sign asks for an infinite side."""
+    return price if abs(low if price > 0.0 else high) < _INFINITE else 0.0
+
+
+@kernel(
+    SIZE(
+        *(I1, I1, F2, F2),
+        *(F2, F2, F2, F2, F2),
+        *(F2, F2),
+        *(SIZE, SIZE, REAL, F2W),
+        *(B1W, F1W, F1W, F1W, F1W),
+    )
+)
+def _first_look(
+    row_a,
+    row_b,
+    val_a,
+    val_b,
+    c,
+    lower,
+    upper,
+    row_lower,
+    row_upper,
+    x,
+    y,
+    start,
+    stop,
+    tolerance,
+    space,
+    ok,
+    value,
+    gap,
+    primal_residual,
+    dual_residual,
+):
+    """Returns how many items are to be looked at again: what is not ``ok``, but of sane numbers."""
+    n, m, unclear = x.shape[1], y.shape[1], 0
+    width = larger(n, WIDTH)
     # Their last entry stands for the missing row of a column.
-    activity, dual, size = np.empty(m + 1), np.empty(m + 1), np.empty(m + 1)
-    d, point, term, open_, off = (
-        np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK), np.empty(_BLOCK)
-    )  # fmt: skip
-    bound = side = 0.0
+    dual, activity = row_of(space, _DUAL), row_of(space, _ACTIVITY)
     for k in range(start, stop):
-        va, vb = val_a[k if len(val_a) > 1 else 0], val_b[k if len(val_b) > 1 else 0]
-        costs = c[k if len(c) > 1 else 0]
-        low, high = lower[k if len(lower) > 1 else 0], upper[k if len(upper) > 1 else 0]
-        least, most = row_lower[k if len(row_lower) > 1 else 0], row_upper[k if len(row_upper) > 1 else 0]
-        if k == start or len(lower) > 1 or len(upper) > 1:
-            bound = larger(_largest(low), _largest(high))
-        if k == start or len(row_lower) > 1 or len(row_upper) > 1:
-            side = larger(_largest(least), _largest(most))
-        # A dual of the wrong sign at a one-sided row is rounding or wrong: it is zero, and a residual.
-        bits_wrong_row, bits_dual = _duals(y[k], least, most, dual, off)
-        dual[m] = 0.0
-        for i in range(m + 1):
-            activity[i] = 0.0
-        total, terms, sane, bits_off, bits_open, bits_d = _columns(
-            *(row_a, row_b, va, vb, costs, low, high),
-            *(x[k], dual, activity, d, point, term, open_, off),
+        va, vb, costs, point = row_of(val_a, k), row_of(val_b, k), row_of(c, k), row_of(x, k)
+        low, high, least, most = (
+            row_of(lower, k),
+            row_of(upper, k),
+            row_of(row_lower, k),
+            row_of(row_upper, k),
         )
-        activity[m] = 0.0
-        flow = _number(_largest_bits(np.int64(0), activity, m + 1))
-        more, bits_row, bits_open_row = _rows(least, most, dual, activity, flow, d, point, term, open_, off)
-        wrong_row, largest_dual, open_row = (
-            _number(bits_wrong_row),
-            _number(bits_dual),
-            _number(bits_open_row),
-        )
-        primal, wrong = larger(_number(bits_off), _number(bits_row)), _number(bits_open)
-        cost, largest_d = _number(_largest_bits(np.int64(0), costs, len(costs))), _number(bits_d)
-        # Where c, a value or a dual is NaN or infinite, so is d.
-        sane &= largest_dual < _HUGE and cost < _INFINITE and largest_d < _HUGE
-        sane &= bound < np.inf and side < np.inf
-        fine = wrong_row <= tolerance * smaller(1.0, cost)
-        good = primal <= _FLOOR * flow and wrong <= _FLOOR * cost and open_row <= _FLOOR * largest_dual
-        if sane and not good:
-            fine = wrong_row <= tolerance * smaller(1.0, cost) + _NOISE * cost
-            good, wrong = _second_look(
-                *(row_a, row_b, va, vb, costs, low, high),
-                *(least, most, x[k], dual, activity, size, cost),
+        if n < WIDTH:
+            va, vb = _widened(va, row_of(space, _NARROW)), _widened(vb, row_of(space, _NARROW + 1))
+            low, high = _widened(low, row_of(space, _NARROW + 2)), _widened(high, row_of(space, _NARROW + 3))
+            costs, point = (
+                _widened(costs, row_of(space, _NARROW + 4)),
+                _widened(point, row_of(space, _NARROW + 5)),
             )
-        ok[k] = sane and good and fine
-        value[k], gap[k] = total, terms + more
-        primal_residual[k], dual_residual[k] = primal, larger(wrong, wrong_row)
+        # A dual of the wrong sign at a one-sided row is rounding or wrong: it is zero, and a residual.
+        wrong, dearest, sane = 0.0, 0.0, True
+        for i in range(m):
+            price = y[k, i]
+            dual[i], activity[i] = _counted(price, least[i], most[i]), 0.0
+            wrong, dearest = larger(wrong, abs(price - dual[i])), larger(dearest, abs(price))
+            sane &= (price - price == 0.0) & (least[i] == least[i]) & (most[i] == most[i])
+        dual[m] = activity[m] = 0.0
+        total, terms, numbers = _judge_columns(
+            width, row_a, row_b, va, vb, costs, low, high, point, dual, activity
+        )
+        off, open_, slope, furthest, cost = numbers
+        flow, open_row = 0.0, 0.0
+        for i in range(m):
+            flow = larger(flow, abs(activity[i]))
+        for i in range(m):
+            price, at = dual[i], activity[i]
+            side = least[i] if price > 0.0 else most[i]
+            known = side if abs(side) < _INFINITE else 0.0
+            terms += price * (at - known)
+            off = larger(off, larger(least[i] - at, at - most[i]))
+            if abs(at - side) > _EXACT * abs(known) + _FLOOR * flow:
+                open_row = larger(open_row, abs(price))
+        # Where c, a value or a dual is NaN or infinite, so is d.
+        sane &= (
+            (dearest < _HUGE) & (slope < _HUGE) & (cost < _INFINITE) & (furthest < _INFINITE) & (off == off)
+        )
+        ok[k] = (
+            sane
+            and off <= _FLOOR * flow
+            and open_ <= _FLOOR * cost
+            and open_row <= _FLOOR * dearest
+            and wrong <= tolerance * smaller(1.0, cost)
+        )
+        unclear += sane and not ok[k]
+        value[k], gap[k], primal_residual[k], dual_residual[k] = total, terms, off, larger(open_, wrong)
+    return unclear
+
+
+@inner
+def _stands(point, side, rounding):
+    """Whether a point is where it should be; never at an infinite side."""
+    return abs(side) < _INFINITE and abs(point - side) <= _TIE * abs(side) + rounding
+
+
+@inner
+def _within(low, high, point, rounding):
+    """Whether a point keeps to its sides, each with its own rounding."""
+    return (low - point <= _TIE * abs(low) + rounding) & (point - high <= _TIE * abs(high) + rounding)
+
+
+@kernel(
+    types.void(
+        *(I1, I1, F2, F2),
+        *(F2, F2, F2, F2, F2),
+        *(F2, F2),
+        *(SIZE, SIZE, REAL, F2W),
+        *(B1W, F1W),
+    )
+)
+def _second_look(
+    row_a,
+    row_b,
+    val_a,
+    val_b,
+    c,
+    lower,
+    upper,
+    row_lower,
+    row_upper,
+    x,
+    y,
+    start,
+    stop,
+    tolerance,
+    space,
+    ok,
+    dual_residual,
+):
+    """What is not ``ok`` again: each term and each violation against the numbers that make it up."""
+    n, m = x.shape[1], y.shape[1]
+    dual, activity, size = row_of(space, _DUAL), row_of(space, _ACTIVITY), row_of(space, _SIZE)
+    for k in range(start, stop):
+        if ok[k]:
+            continue
+        va, vb, costs, points = row_of(val_a, k), row_of(val_b, k), row_of(c, k), row_of(x, k)
+        low, high, least, most = (
+            row_of(lower, k),
+            row_of(upper, k),
+            row_of(row_lower, k),
+            row_of(row_upper, k),
+        )
+        fine, wrong, dearest, cost, flow = True, 0.0, 0.0, 0.0, 0.0
+        for i in range(m):
+            dual[i], activity[i], size[i] = _counted(y[k, i], least[i], most[i]), 0.0, 0.0
+            wrong, dearest = larger(wrong, abs(y[k, i] - dual[i])), larger(dearest, abs(dual[i]))
+            fine &= abs(y[k, i]) < _HUGE
+        dual[m] = activity[m] = size[m] = 0.0
+        for j in range(n):
+            a, b, point = row_a[j], row_b[j], points[j]
+            cost, flow = larger(cost, abs(costs[j])), larger(flow, abs(point))
+            fine &= (abs(point) < _INFINITE) & (abs(costs[j]) < _INFINITE)
+            fine &= abs(costs[j] - va[j] * dual[a] - vb[j] * dual[b]) < _HUGE
+            activity[a] += va[j] * point
+            activity[b] += vb[j] * point
+            size[a] += abs(va[j] * point)
+            size[b] += abs(vb[j] * point)
+        if not fine:
+            continue
+        fine = wrong <= tolerance * smaller(1.0, cost) + _NOISE * cost
+        for i in range(m):
+            flow = larger(flow, abs(activity[i]))
+            side = least[i] if dual[i] > 0.0 else most[i]
+            if abs(dual[i]) <= _NOISE * dearest and side != 0.0:
+                dual[i] = 0.0
+        for j in range(n):
+            from_a, from_b, point = va[j] * dual[row_a[j]], vb[j] * dual[row_b[j]], points[j]
+            d = costs[j] - from_a - from_b
+            side = low[j] if d > 0.0 else high[j]
+            if not abs(side) < _INFINITE:
+                wrong = larger(wrong, abs(d))
+            if abs(d) > _TIE * (abs(costs[j]) + abs(from_a) + abs(from_b)) + _FLOOR * cost:
+                fine &= _stands(point, side, _NOISE * flow)
+            fine &= _within(low[j], high[j], point, _NOISE * flow)
+        for i in range(m):
+            rounding = _NOISE * (size[i] + flow)
+            if dual[i] != 0.0:
+                side = least[i] if dual[i] > 0.0 else most[i]
+                fine &= _stands(activity[i], side, rounding)
+            fine &= _within(least[i], most[i], activity[i], rounding)
+        ok[k], dual_residual[k] = fine, wrong

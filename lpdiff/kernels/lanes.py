@@ -30,6 +30,9 @@ __all__ = [
     "fill",
     "fill_index",
     "first_of",
+    "further",
+    "furthest",
+    "gather",
     "greatest",
     "lane_of",
     "lanes",
@@ -44,6 +47,7 @@ __all__ = [
     "spread",
     "store",
     "subtract",
+    "total",
 ]
 
 WIDTH = 8
@@ -99,12 +103,17 @@ def _place(context: Any, builder: Any, array_type: Any, array: Any, offset: Any)
 
 @_operation
 def load(typing, array, offset):  # type: ignore[no-untyped-def]
-    """array[offset : offset + 8] of a float64 or int64 array."""
+    """array[offset : offset + 8] of a float64 or int64 array, or of a float32 one, as doubles."""
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        return builder.load(_place(context, builder, array, *arguments), align=8)
+        if array.dtype != types.float32:
+            return builder.load(_place(context, builder, array, *arguments), align=8)
+        data = builder.gep(context.make_array(array)(context, builder, arguments[0]).data, [arguments[1]])
+        kind = ir.VectorType(ir.FloatType(), WIDTH)
+        single = builder.load(builder.bitcast(data, ir.PointerType(kind)), align=4)
+        return builder.fpext(single, _vector("real"))
 
-    return _OF[array.dtype](array, types.int64), generate
+    return (_REAL if array.dtype == types.float32 else _OF[array.dtype])(array, types.int64), generate
 
 
 @_operation
@@ -338,3 +347,59 @@ def pick(typing, array, offsets, shift):  # type: ignore[no-untyped-def]
         return vector if array.dtype == types.float64 else builder.fpext(vector, _vector("real"))
 
     return _REAL(array, offsets, types.int64), generate
+
+
+@_operation
+def gather(typing, array, places, offset):  # type: ignore[no-untyped-def]
+    """array[places[offset]], array[places[offset + 1]], ..., eight of them; no place is negative."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        first = builder.gep(context.make_array(places)(context, builder, arguments[1]).data, [arguments[2]])
+        vector = ir.Constant(_vector("real"), ir.Undefined)
+        for lane in range(WIDTH):
+            number = ir.IntType(32)(lane)
+            place = builder.zext(builder.load(builder.gep(first, [number])), ir.IntType(64))
+            vector = builder.insert_element(vector, builder.load(builder.gep(data, [place])), number)
+        return vector
+
+    return _REAL(array, places, types.int64), generate
+
+
+@_operation
+def further(typing, best, a):  # type: ignore[no-untyped-def]
+    """Lane by lane the bits of |a|, or ``best`` where that is more. Bits of doubles are ordered as they are
+    themselves, and those of NaN come last: start from fill_index(0)."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        magnitude = builder.bitcast(
+            _call(builder, "llvm.fabs", _vector("real"), [arguments[1]]), _vector("index")
+        )
+        return builder.select(builder.icmp_signed(">", magnitude, arguments[0]), magnitude, arguments[0])
+
+    return _INDEX(best, a), generate
+
+
+@_operation
+def furthest(typing, best):  # type: ignore[no-untyped-def]
+    """The largest magnitude of what ``further`` has seen, NaN where it saw one."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        bits = _call(builder, "llvm.vector.reduce.umax", ir.IntType(64), list(arguments))
+        return builder.bitcast(bits, ir.DoubleType())
+
+    return types.float64(best), generate
+
+
+@_operation
+def total(typing, a):  # type: ignore[no-untyped-def]
+    """The sum of eight numbers: halves, quarters, eighths."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        parts = [builder.extract_element(arguments[0], ir.IntType(32)(lane)) for lane in range(WIDTH)]
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [builder.fadd(parts[i], parts[i + half]) for i in range(half)]
+        return parts[0]
+
+    return types.float64(a), generate
