@@ -33,25 +33,22 @@ class OracleOperation(AbstractOperation):
     throw: bool
     batch_shape: tuple[int, ...]
     sparse: bool
-    general: Callable[[np.ndarray, Sequence[np.ndarray]], Proposal]
+    general: Callable[[np.ndarray, Sequence[np.ndarray | None]], Proposal]
     differentiable: int = 1
     refused: int = field(default=0, repr=False)  # items of the last forward that the LP had to solve
 
     def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
-        given = [a for a in arrays if a is not None]
-        size = max((len(a) for a in given), default=1)
-        whole = [
-            a if len(a) == size else np.ascontiguousarray(np.broadcast_to(a, (size, *a.shape[1:])))
-            for a in given
-        ]
-        found = self.problem.propose(*whole, threads=self.threads)
+        given = arrays if self.problem.reads_shared else _whole(arrays)
+        found = self.problem.propose(*given, threads=self.threads)
         status = found.status
         if status.any():
             refused = np.flatnonzero(status == _REFUSED)
             self.refused = len(refused)
             if len(refused):
-                _merge(found, refused, self.general(refused, [a[refused] for a in whole]))
+                picked = [None if a is None else a[refused] for a in _whole(arrays)]
+                _merge(found, refused, self.general(refused, picked))
             if self.throw and status.any():
+                size = len(status)
                 shape = self.batch_shape if math.prod(self.batch_shape) == size else (size,)
                 raise solve_error(_Failed(status, found.messages), shape)
         outputs = [found.value, status]
@@ -144,6 +141,15 @@ def _sparse_gradient(theta: torch.Tensor, index: torch.Tensor, weight: torch.Ten
     return torch.sparse_coo_tensor(places, weight.reshape(-1), theta.shape, check_invariants=False).coalesce()
 
 
+def _whole(arrays: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
+    """Arrays that all lead with the size of the batch."""
+    size = next((len(a) for a in arrays if a is not None and len(a) != 1), 1)
+    return [
+        a if a is None or len(a) == size else np.ascontiguousarray(np.broadcast_to(a, (size, *a.shape[1:])))
+        for a in arrays
+    ]
+
+
 # -- moments ----------------------------------------------------------------------------------------------
 
 
@@ -168,7 +174,7 @@ def _merge(found: Proposal, items: np.ndarray, more: Proposal) -> None:
 
 
 def marginals(
-    problem: AbstractProblem, parameters: Sequence[torch.Tensor], x: torch.Tensor
+    problem: AbstractProblem, parameters: Sequence[torch.Tensor | None], x: torch.Tensor
 ) -> tuple[torch.Tensor, ...]:
     """(dc/dtheta)' x for each cost parameter, (*batch, *shape): differentiable in x."""
     count = costs_of(problem.parameters)
