@@ -24,6 +24,7 @@ from .status import Status
 __all__ = ["Evaluation", "evaluate"]
 
 _OK = int(Status.OPTIMAL)
+_CPU = torch.device("cpu")
 
 
 def evaluate(
@@ -46,7 +47,7 @@ def evaluate(
     Args:
         problem: The problem.
         parameters: Its parameters, (*batch, *shape) each; batches broadcast. torch tensors of any floating
-            dtype on any device, NumPy arrays or numbers.
+            dtype on any device, NumPy arrays or numbers; None for data that are not given.
         solver, options, threads, time_limit, tolerance, gradient, throw: As in ``lpdiff.solve``.
         sparse_gradient: The gradients of parameters with more than one dimension are sparse COO tensors,
             as those of ``torch.nn.Embedding(sparse=True)``. For leaves too large for a dense gradient.
@@ -106,7 +107,10 @@ class Evaluation:
             with torch.no_grad():
                 dense = marginals(self.problem, self.inputs.whole, torch.nan_to_num(self.solution.x))
                 # What rounding left of zeros and ones is no part of the solution's vertex.
-                pairs = [sparsified(m.reshape(self.inputs.size, -1).numpy()) for m in dense]
+                pairs = [
+                    sparsified(m.reshape(self.inputs.size, math.prod(p.shape)).numpy())
+                    for m, p in zip(dense, self.problem.parameters, strict=False)
+                ]
             return tuple((torch.from_numpy(p.index), torch.from_numpy(p.weight)) for p in pairs)
         return tuple(zip(self.found[::2], self.found[1::2], strict=True))
 
@@ -120,7 +124,7 @@ class Evaluation:
         if self.solution is not None:
             return self.inputs.like_user(marginals(self.problem, self.inputs.whole, self.solution.x)[k])
         index, weight = self.moments[k]
-        costs = [t for t in self.inputs.flat[: costs_of(self.problem.parameters)] if t.requires_grad]
+        costs = [t for t in self.inputs.flat[: costs_of(self.problem.parameters)] if _requires(t)]
         if costs and torch.is_grad_enabled():
             operation = IndicatorOperation(math.prod(parameter.shape), self.exact)
             (dense,) = apply(operation, index, weight, *costs)
@@ -144,7 +148,7 @@ def _by_oracle(
     sparse_gradient: bool,
     exact: bool,
 ) -> Evaluation:
-    def general(items: np.ndarray, arrays: Sequence[np.ndarray]) -> Proposal:
+    def general(items: np.ndarray, arrays: Sequence[np.ndarray | None]) -> Proposal:
         return _general(problem, arrays, settings)
 
     operation = OracleOperation(
@@ -156,10 +160,12 @@ def _by_oracle(
     return Evaluation(problem, inputs.like_user(value), inputs, status, "oracle", None, tuple(found), exact)
 
 
-def _general(problem: AbstractProblem, arrays: Sequence[np.ndarray], settings: Settings) -> Proposal:
+def _general(problem: AbstractProblem, arrays: Sequence[np.ndarray | None], settings: Settings) -> Proposal:
     """Items that the oracle refused, by their LP."""
-    tensors = [torch.from_numpy(np.ascontiguousarray(a)) for a in arrays]
-    tensors = [t.double() if t.is_floating_point() else t for t in tensors]
+    tensors: list[torch.Tensor | None] = []
+    for array in arrays:
+        tensor = None if array is None else torch.from_numpy(np.ascontiguousarray(array))
+        tensors.append(tensor.double() if tensor is not None and tensor.is_floating_point() else tensor)
     with torch.no_grad():
         solution = solve(
             problem,
@@ -170,7 +176,7 @@ def _general(problem: AbstractProblem, arrays: Sequence[np.ndarray], settings: S
             throw=False,
         )
         dense = marginals(problem, tensors, torch.nan_to_num(solution.x))
-    moments = tuple(sparsified(m.reshape(len(m), -1).numpy()) for m in dense)
+    moments = tuple(sparsified(m.reshape(len(m), m[0].numel()).numpy()) for m in dense)
     return Proposal(solution.value.numpy(), solution.status.numpy(), moments, solution.messages)
 
 
@@ -181,8 +187,8 @@ def _general(problem: AbstractProblem, arrays: Sequence[np.ndarray], settings: S
 class Inputs:
     """``flat``: (1|B, *shape) on the CPU, in the dtypes the oracle reads. ``whole``: (*batch, *shape)."""
 
-    flat: list[torch.Tensor]
-    whole: list[torch.Tensor]
+    flat: list[torch.Tensor | None]
+    whole: list[torch.Tensor | None]
     batch_shape: tuple[int, ...]
     dtype: torch.dtype
     device: torch.device
@@ -203,37 +209,63 @@ def _arrange(problem: AbstractProblem, parameters: Sequence[Any]) -> Inputs:
     if len(parameters) != len(wanted):
         told = ", ".join(p.name for p in wanted)
         raise ValueError(f"expected {len(wanted)} parameters ({told}), got {len(parameters)}")
-    tensors = [_tensor(p, value) for p, value in zip(wanted, parameters, strict=True)]
     dtype: torch.dtype | None = None
-    device = torch.device("cpu")
-    for p, tensor, value in zip(wanted, tensors, parameters, strict=True):
-        if tensor.device.type != "cpu":
+    device = _CPU
+    whole: list[torch.Tensor | None] = []
+    shapes: list[tuple[int, ...] | None] = []
+    needs_duals = False
+    for p, value in zip(wanted, parameters, strict=True):
+        if value is None and p.kind == "data":
+            whole.append(None)
+            shapes.append(None)
+            continue
+        tensor = _tensor(p, value)
+        if tensor.device != _CPU:
             device = tensor.device
         if p.is_real and isinstance(value, torch.Tensor) and value.is_floating_point():
-            dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
-    shapes = [tuple(t.shape[: t.dim() - len(p.shape)]) for p, t in zip(wanted, tensors, strict=True)]
-    batch_shape = shapes[0]
-    if any(shape != batch_shape for shape in shapes):
-        try:
-            batch_shape = tuple(np.broadcast_shapes(*shapes))
-        except ValueError:
-            told = ", ".join(f"{p.name} {s}" for p, s in zip(wanted, shapes, strict=True) if s)
-            raise ValueError(f"the batch dimensions do not broadcast: {told}") from None
-    size = math.prod(batch_shape)
-    flat, whole = [], []
-    for p, tensor, own in zip(wanted, tensors, shapes, strict=True):
-        tensor = tensor.to(device="cpu", dtype=_read_as(p, tensor))
+            own = tensor.dtype
+            dtype = own if dtype is None or dtype == own else torch.promote_types(dtype, own)
+        read = _read_as(p, tensor)
+        if tensor.dtype != read or tensor.device != _CPU:
+            tensor = tensor.to(device=_CPU, dtype=read)
+        needs_duals |= p.kind == "side" and _traced(tensor)
         whole.append(tensor)
-        if own == batch_shape:
-            flat.append(tensor if len(own) == 1 else tensor.reshape(size, *p.shape))
-        elif math.prod(own) == 1:
-            flat.append(tensor.reshape(1, *p.shape))
+        shapes.append(tuple(tensor.shape[: tensor.dim() - len(p.shape)]))
+    batch_shape = _broadcast(wanted, shapes)
+    size = math.prod(batch_shape)
+    flat: list[torch.Tensor | None] = []
+    shared = size != 1
+    for p, given, shape in zip(wanted, whole, shapes, strict=True):
+        if given is None or shape is None:
+            flat.append(None)
+        elif shape == batch_shape:
+            flat.append(given if len(shape) == 1 else given.reshape(size, *p.shape))
+            shared = False
+        elif math.prod(shape) == 1:
+            flat.append(given.reshape(1, *p.shape))
         else:
-            flat.append(tensor.expand(*batch_shape, *p.shape).reshape(size, *p.shape))
-    if all(len(t) == 1 for t in flat) and size != 1:  # nothing to tell the node the size of the batch
+            flat.append(given.expand(*batch_shape, *p.shape).reshape(size, *p.shape))
+            shared = False
+    if shared:  # nothing would tell the node the size of the batch
+        assert flat[0] is not None
         flat[0] = flat[0].expand(size, *wanted[0].shape)
-    needs_duals = any(p.kind == "side" and _traced(t) for p, t in zip(wanted, whole, strict=True))
     return Inputs(flat, whole, batch_shape, torch.float64 if dtype is None else dtype, device, needs_duals)
+
+
+def _broadcast(wanted: Sequence[Parameter], shapes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...]:
+    distinct = {shape for shape in shapes if shape is not None}
+    batch_shape = max(distinct, key=len)
+    if distinct <= {batch_shape, ()}:
+        return batch_shape
+    try:
+        return tuple(np.broadcast_shapes(*distinct))
+    except ValueError:
+        told = ", ".join(f"{p.name} {s}" for p, s in zip(wanted, shapes, strict=True) if s)
+        raise ValueError(f"the batch dimensions do not broadcast: {told}") from None
+
+
+def _requires(tensor: torch.Tensor | None) -> bool:
+    return tensor is not None and tensor.requires_grad
 
 
 def _traced(tensor: torch.Tensor) -> bool:
@@ -258,7 +290,7 @@ def _tensor(parameter: Parameter, value: Any) -> torch.Tensor:
     if tensor.is_complex() or (tensor.dtype == torch.bool and parameter.is_real):
         raise ValueError(f"{name} must be real numbers, got {tensor.dtype}")
     if tensor.layout != torch.strided:
-        raise ValueError(f"{name} must be a dense tensor, got {tensor.layout}: use .todensified()")
+        raise ValueError(f"{name} must be a dense tensor, got {tensor.layout}: use .to_dense()")
     if parameter.is_real and not tensor.is_floating_point():
         tensor = tensor.to(torch.float64)
     rank = len(parameter.shape)

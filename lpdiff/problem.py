@@ -96,6 +96,8 @@ class AbstractProblem(AbstractParametricProgram):
     """
 
     has_oracle: ClassVar[bool] = False
+    reads_shared: ClassVar[bool] = False
+    """Whether the oracle takes arrays that lead with 1 where the batch shares them."""
 
     @property
     @abstractmethod
@@ -106,12 +108,13 @@ class AbstractProblem(AbstractParametricProgram):
     def data(self, *parameters: Any) -> dict[str, torch.Tensor | tuple[torch.Tensor, ...]]:
         """See ``AbstractParametricProgram.data``. ``c`` is linear in the cost parameters."""
 
-    def propose(self, *arrays: np.ndarray, threads: int = 1) -> Proposal:
+    def propose(self, *arrays: Any, threads: int = 1) -> Proposal:
         """The oracle: NumPy only, a whole batch, the same bits whatever the batch's order and the threads.
 
         Args:
-            arrays: One a parameter, C-contiguous, each (B, *shape): float64 (or float32 where compact) for
-                costs and sides, int64 for data.
+            arrays: One a parameter, C-contiguous, each (B, *shape) (or (1, *shape), see ``reads_shared``):
+                float64 (or float32 where compact) for costs and sides, int64 for data; None for data that
+                were not given.
             threads: Threads it may use.
         """
         raise NotImplementedError(f"{type(self).__name__} has no oracle")
