@@ -16,6 +16,7 @@ __all__ = [
     "first_item",
     "forbidding",
     "full_length",
+    "given",
     "last_size",
     "named",
     "read_lengths",
@@ -192,6 +193,13 @@ def last_size(name: str, value: Any, shape: str = "(*batch, n)") -> int:
     if np.ndim(value) == 0:
         raise ValueError(f"{name}: expected shape {shape}, got a number")
     return int(np.shape(value)[-1])
+
+
+def given(evaluation: Any, k: int) -> torch.Tensor:
+    """The k-th parameter that was evaluated, (*batch, *shape) on the CPU; not one that was left out."""
+    tensor = evaluation.inputs.whole[k]
+    assert tensor is not None
+    return tensor
 
 
 def first_item(wrong: torch.Tensor) -> tuple[int, ...]:

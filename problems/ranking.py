@@ -24,7 +24,7 @@ from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, Status,
 from lpdiff.autograd import apply
 from lpdiff.oracle import IndicatorOperation
 from lpdiff.problem import Moments, Parameter, Proposal
-from lpdiff.problems.base import ProblemModule, SolveOptions, last_size, read_mask
+from lpdiff.problems.base import ProblemModule, SolveOptions, given, last_size, read_mask
 
 __all__ = ["Rank", "RankingProblem", "RankingSolution", "rank"]
 
@@ -169,13 +169,13 @@ class RankingSolution:
         """(*batch, n) int64, the item at each rank; -1 behind the last."""
         inputs, n = self.evaluation.inputs, self._n
         shape = (*inputs.batch_shape, n)
-        count = inputs.whole[2].sum(-1, keepdim=True)
+        count = given(self.evaluation, 2).sum(-1, keepdim=True)
         if self.solution is None:
             order = self.evaluation.moments[0][0].reshape(shape)
         else:
             with torch.no_grad():
                 x = torch.nan_to_num(self.solution.x).reshape(*shape, n)
-                weights = inputs.whole[1].masked_fill(torch.arange(n) >= count, torch.inf)
+                weights = given(self.evaluation, 1).masked_fill(torch.arange(n) >= count, torch.inf)
                 by_weight = torch.sort(weights, dim=-1, stable=True).indices.expand(shape)
                 order = x.argmax(-2).gather(-1, by_weight) if n else torch.zeros(shape, dtype=torch.int64)
         return inputs.like_user(order.masked_fill(torch.arange(n) >= count, -1))
@@ -194,7 +194,7 @@ class RankingSolution:
     def sorted(self) -> torch.Tensor:
         """(*batch, n) the scores in their order, 0 behind the last; differentiable in the scores."""
         inputs = self.evaluation.inputs
-        scores, order = inputs.like_user(inputs.whole[0]).expand(self.order.shape), self.order
+        scores, order = inputs.like_user(given(self.evaluation, 0)).expand(self.order.shape), self.order
         return scores.gather(-1, order.clamp(min=0)).masked_fill(order < 0, 0.0)
 
     @cached_property
@@ -208,12 +208,12 @@ class RankingSolution:
         evaluation, n = self.evaluation, self._n
         inputs = evaluation.inputs
         shape = (*inputs.batch_shape, n, n)
-        there = inputs.whole[2] != 0
+        there = given(self.evaluation, 2) != 0
         ranks = torch.arange(n) < there.sum(-1, keepdim=True)
         if self.solution is not None:
             x = self.solution.x.reshape(shape)
             return inputs.like_user(x * (there[..., :, None] & ranks[..., None, :]))
-        weights = inputs.whole[1].detach().masked_fill(~ranks, torch.inf)
+        weights = given(self.evaluation, 1).detach().masked_fill(~ranks, torch.inf)
         by_weight = torch.sort(weights, dim=-1, stable=True).indices.expand(shape[:-1])
         order = self.order.cpu()
         index = (order.clamp(min=0) * n + by_weight).reshape(inputs.size, n)

@@ -22,6 +22,7 @@ from lpdiff.problems.base import (
     SolveOptions,
     first_item,
     forbidding,
+    given,
     last_size,
     named,
     read_mask,
@@ -205,7 +206,7 @@ class SubsetSolution:
         with torch.no_grad():
             x = self.indicator
             chosen = x > 0.5
-            scores = self.evaluation.inputs.whole[0].detach().to(x.device).expand(x.shape)
+            scores = given(self.evaluation, 0).detach().to(x.device).expand(x.shape)
             key = self.evaluation.problem.program.form.to_min(scores).masked_fill(~chosen, torch.inf)
             count = chosen.sum(-1, keepdim=True)
             most = int(count.max()) if count.numel() else 0
