@@ -151,7 +151,7 @@ def _fill(
     value, end[0], end[1] = np.inf, smaller(n, m + low), smaller(m, n + high)
     if local:
         value, end[0], end[1] = 0.0, 0, 0
-    for i in range(0, n + 1, 8):
+    for i in range(0, smaller(n, m + low) + 1, 8):
         last = smaller(n - i, np.int64(7))
         settle(i, n, m, width, low, high, index)
         of_rows(i, n, row_gap, real, 0)

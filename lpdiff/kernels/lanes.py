@@ -40,6 +40,7 @@ __all__ = [
     "least_of",
     "less",
     "load",
+    "load_real",
     "multiply",
     "pick",
     "same",
@@ -114,6 +115,20 @@ def load(typing, array, offset):  # type: ignore[no-untyped-def]
         return builder.fpext(single, _vector("real"))
 
     return (_REAL if array.dtype == types.float32 else _OF[array.dtype])(array, types.int64), generate
+
+
+@_operation
+def load_real(typing, array, offset):  # type: ignore[no-untyped-def]
+    """array[offset : offset + 8] of a float64 or float32 array, as doubles."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        kind = ir.PointerType(ir.VectorType(data.type.pointee, WIDTH))
+        size = array.dtype.bitwidth // 8
+        vector = builder.load(builder.bitcast(builder.gep(data, [arguments[1]]), kind), align=size)
+        return vector if size == 8 else builder.fpext(vector, _vector("real"))
+
+    return _REAL(array, types.int64), generate
 
 
 @_operation

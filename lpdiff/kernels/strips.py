@@ -119,14 +119,14 @@ def costs_of(costs: np.ndarray, names: np.ndarray | None) -> tuple[np.ndarray, n
     return np.ascontiguousarray(costs).reshape(size, n * width), np.ascontiguousarray(names)
 
 
-def lengths_of(lengths: np.ndarray | None, size: int, most: int, what: str) -> np.ndarray:
-    """(B,) int64, each 0 to ``most``."""
+def lengths_of(lengths: np.ndarray | None, size: int, most: int, what: str, least: int = 0) -> np.ndarray:
+    """(B,) int64, each ``least`` to ``most``."""
     if lengths is None:
-        return np.full(size, most, np.int64)
+        lengths = np.full(size, most, np.int64)
     if lengths.shape != (size,) or lengths.dtype != np.int64:
         raise ValueError(f"{what}: got {lengths.dtype} {lengths.shape}; give ({size},) int64")
-    if size and not (lengths.min() >= 0 and lengths.max() <= most):
-        raise ValueError(f"{what}: got {lengths.min()} to {lengths.max()}; give 0 to {most}")
+    if size and not (lengths.min() >= least and lengths.max() <= most):
+        raise ValueError(f"{what}: got {lengths.min()} to {lengths.max()}; give {least} to {most}")
     return np.ascontiguousarray(lengths)
 
 
