@@ -27,8 +27,21 @@ class Inputs:
     dtype: torch.dtype
     device: torch.device
 
+    def __post_init__(self) -> None:
+        self._versions = self._count_changes()
+
+    @property
+    def changed(self) -> bool:
+        """Whether a tensor was written to since."""
+        return self._versions != self._count_changes()
+
+    def _count_changes(self) -> list[int]:
+        return [t._version for t in self.tensors if t is not None and not t.is_inference()]
+
     def like_user(self, tensor: torch.Tensor) -> torch.Tensor:
         """A result in the user's dtype (floats only) and on the user's device."""
+        if tensor.dtype == self.dtype and tensor.device == self.device:
+            return tensor
         dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
         return tensor.to(device=self.device, dtype=dtype)
 
@@ -55,9 +68,11 @@ def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, A
     if "c" not in given:
         lp.need_costs()
     elif len(given) == 1 and witnesses is not None and len(witnesses) == 1:
-        usual = _costs_alone(lp, given["c"])
-        if usual is not None and witnesses.get("c") is given["c"]:
-            return usual
+        c: torch.Tensor = given["c"]
+        if witnesses.get("c") is c and _is_usual(lp, c):
+            shape = tuple(c.shape[:-1])
+            costs = lp.form.to_min(c if len(shape) == 1 else c.reshape(_count(shape), lp.n))
+            return Inputs([costs, *[None] * 5], None, shape, c.dtype, c.device)
     bounds = given.get("bounds")
     _refuse_pairs(lp, bounds)
     given = {key: value for key, value in given.items() if key != "bounds"} | _bounds_pair(bounds)
@@ -78,38 +93,29 @@ def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, A
     fields = _fields(lp, work)
     if "c" in fields:
         fields["c"] = lp.form.to_min(fields["c"])
-    result = Inputs(
-        tensors=[_flat(fields[name], batch_shape) if name in fields else None for name in FIELDS],
-        offset=None,
-        batch_shape=batch_shape,
-        dtype=dtype,
-        device=device,
-    )
-    if all(t is None or len(t) == 1 for t in result.tensors) and _count(batch_shape) != 1:
+    nodes = [_flat(fields[name], batch_shape) if name in fields else None for name in FIELDS]
+    if all(t is None or len(t) == 1 for t in nodes) and _count(batch_shape) != 1:
         # Everything is shared, yet a batch was asked for (an offset's): let the costs carry it.
-        costs = result.tensors[0]
+        costs = nodes[0]
         if costs is None:
             costs = torch.from_numpy(lp.form.declared.c.copy())
-        result.tensors[0] = costs.expand(_count(batch_shape), -1)
+        nodes[0] = costs.expand(_count(batch_shape), -1)
+    result = Inputs(nodes, None, batch_shape, dtype, device)
     if offset is not None:
         result.offset = result.like_user(offset)
     return result
 
 
-def _costs_alone(lp: LinearProgram, c: Any) -> Inputs | None:
-    """The usual call, a tensor of costs that needs no change, without the detours of the general one."""
-    if not (
+def _is_usual(lp: LinearProgram, c: Any) -> bool:
+    """A batch of costs that needs no change: the usual call, which goes without the detours of the others."""
+    return (
         isinstance(c, torch.Tensor)
         and c.dtype == torch.float64
-        and c.device.type == "cpu"
+        and c.is_cpu
         and c.layout == torch.strided
         and c.dim() > 1
         and c.shape[-1] == lp.n
-    ):
-        return None
-    shape = tuple(c.shape[:-1])
-    costs = lp.form.to_min(c if len(shape) == 1 else c.reshape(_count(shape), lp.n))
-    return Inputs([costs, *[None] * 5], None, shape, c.dtype, c.device)
+    )
 
 
 def _count(shape: tuple[int, ...]) -> int:

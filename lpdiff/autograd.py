@@ -10,7 +10,6 @@ B, or 1 where the items share it.
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +22,9 @@ from .status import UnsupportedError
 __all__ = ["AbstractOperation", "NumpyNode", "apply"]
 
 Tensors = tuple[torch.Tensor | None, ...]
+
+_transforms_active: Any = torch._C._are_functorch_transforms_active
+_unwrap_if_dead: Any = torch._C._functorch.unwrap_if_dead
 
 
 class AbstractOperation(ABC):
@@ -55,10 +57,20 @@ class AbstractOperation(ABC):
 class NumpyNode(torch.autograd.Function):
     """Runs an ``AbstractOperation``; see the module's text."""
 
+    @classmethod
+    def apply(cls, operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        """As torch's own, which first binds the arguments to the signature of ``forward`` for the sake of
+        defaults. There are none, and finding that out takes longer than many a small LP."""
+        if _transforms_active():
+            return super().apply(operation, *tensors)
+        # What is left of a transform that has ended (in the backward pass of torch.func.vjp) is unwrapped.
+        alive = [None if t is None else _unwrap_if_dead(t) for t in tensors]
+        return super(torch.autograd.Function, cls).apply(operation, *alive)  # type: ignore[misc]
+
     @staticmethod
     def forward(operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
         arrays = [None if t is None else np.ascontiguousarray(t.detach().numpy()) for t in tensors]
-        return tuple(torch.from_numpy(array) for array in operation.forward(*arrays))
+        return tuple(map(torch.from_numpy, operation.forward(*arrays)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[torch.Tensor, ...]) -> None:
@@ -71,13 +83,11 @@ class NumpyNode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[Any, ...]:
-        saved = ctx.saved_tensors
-        needs = ctx.needs_input_grad[1:]
-        if all(grad is None for grad in grads):
-            return (None,) * (1 + ctx.inputs)
-        cotangents = ctx.operation.backward(
-            needs, saved[: ctx.inputs], saved[ctx.inputs :], grads[: ctx.operation.differentiable]
-        )
+        operation, count, saved = ctx.operation, ctx.inputs, ctx.saved_tensors
+        grads = grads[: operation.differentiable]
+        if grads[0] is None and all(grad is None for grad in grads):
+            return (None,) * (1 + count)
+        cotangents = operation.backward(ctx.needs_input_grad[1:], saved[:count], saved[count:], grads)
         return (None, *cotangents)
 
     @staticmethod
@@ -114,30 +124,6 @@ class NumpyNode(torch.autograd.Function):
             tuple(out.reshape(size, batch, *out.shape[1:]) for out in outputs),
             (0,) * len(outputs),
         )
-
-
-class _Positional(inspect.Signature):
-    """A signature that binds arguments as they come.
-
-    torch binds the arguments of each call to the signature of ``forward``, to fill in defaults. There are
-    none, and Python's own way of finding that out takes longer than many a small LP.
-    """
-
-    def bind(self, *args: Any, **kwargs: Any) -> Any:
-        return _Bound(args, kwargs)
-
-
-class _Bound:
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.args, self.kwargs = args, kwargs
-
-    def apply_defaults(self) -> None:
-        pass
-
-
-NumpyNode.forward.__signature__ = _Positional(  # type: ignore[attr-defined]
-    list(inspect.signature(NumpyNode.forward).parameters.values())
-)
 
 
 def apply(operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:

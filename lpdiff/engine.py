@@ -28,8 +28,6 @@ _USUAL = 1e-6  # the default tolerance
 
 _NONE = np.zeros(0, dtype=np.int64)
 
-_INACCURATE = int(Status.INACCURATE)
-
 # How much larger (2^13) the fallback sees the numbers: its tolerance of 1e-9 is 1e-13 then. Less would be
 # rounding, and simplex would go round in circles.
 _MORE = 13
@@ -123,6 +121,14 @@ class Plan:
             write(solved, general, rest)
         return solved
 
+    def basic_duals(self, data: Data, x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
+        """Duals at a vertex, for solutions that ``solve`` returned with others, (B, m).
+
+        Args:
+            x, y, ok: As in ``Solved``; ``ok`` is (B,) bool, and the other items are not looked at.
+        """
+        return y
+
     def stand(self, data: Data, x: np.ndarray, y: np.ndarray, ok: np.ndarray, basic: np.ndarray) -> Standing:
         """Bases of solutions that ``solve`` returned, and what they prove; those unknown are found now.
 
@@ -192,25 +198,30 @@ class Plan:
         return solved, np.flatnonzero(solved.status != Status.OPTIMAL)
 
     def _accepted(self, proposal: BatchSolution, place: int) -> Solved:
-        size, certificate, status = len(proposal.x), proposal.certificate, proposal.status
+        certificate, status, size = proposal.certificate, proposal.status, len(proposal.status)
         assert certificate is not None and proposal.y is not None
         judged = Judged(
             value=certificate.value,
             x=proposal.x,
             y=proposal.y,
-            ok=status == 0,  # OPTIMAL
+            ok=np.logical_not(status),  # OPTIMAL is 0
             gap=certificate.gap,
             primal_residual=certificate.primal_residual,
             dual_residual=certificate.dual_residual,
         )
-        return Solved(
+        solved = Solved(
             judged=judged,
             status=status,
             iterations=proposal.iterations,
             basic=np.zeros((size, 0), dtype=bool) if proposal.basic is None else proposal.basic,
-            solvers=np.full(size, place, dtype=np.int8) if place else np.zeros(size, dtype=np.int8),
-            fallbacks=(status == _INACCURATE) | (False if proposal.refused is None else proposal.refused),
+            solvers=np.zeros(size, dtype=np.int8),
+            fallbacks=np.zeros(size, dtype=bool) if proposal.refused is None else proposal.refused,
         )
+        if place:
+            solved.solvers.fill(place)
+        if not solved.all_ok:
+            solved.fallbacks |= status == Status.INACCURATE
+        return solved
 
     # -- the general backend -------------------------------------------------------------------------
 

@@ -148,7 +148,7 @@ class LinearProgram:
     @property
     def is_mip(self) -> bool:
         """Whether some variable must be an integer."""
-        return bool(self.integrality.any())
+        return self.form.is_mip
 
     @property
     def rows(self) -> np.ndarray:

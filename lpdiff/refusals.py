@@ -9,7 +9,7 @@ import numpy as np
 from .gradients import NAMES
 from .status import Certificate, SolveError, Status, UnsupportedError
 
-__all__ = ["no_rule_error", "refuse_integers", "solve_error"]
+__all__ = ["changed_error", "no_rule_error", "refuse_integers", "solve_error"]
 
 
 def no_rule_error() -> UnsupportedError:
@@ -19,6 +19,13 @@ def no_rule_error() -> UnsupportedError:
         f"dx/dc was chosen. Pass gradient=... to solve, LPLayer or lpdiff.options: one of {names} "
         f"('exact' is the almost-everywhere zero; lpdiff.gradients has the rules with their options). "
         f"If x should carry no gradient to c, use c.detach(). The gradient of sol.value needs no rule."
+    )
+
+
+def changed_error(what: str) -> RuntimeError:
+    return RuntimeError(
+        f"the data of this solution have been modified by an inplace operation since it was solved, so "
+        f"{what} at it cannot be found any more: ask for that first, or give solve a copy (c=c.clone())"
     )
 
 

@@ -147,7 +147,7 @@ def current_settings(**arguments: Any) -> Settings:
 
 def shared_settings(**arguments: Any) -> Settings:
     """As ``current_settings``, without a copy: for reading only."""
-    given = tuple((key, value) for key, value in arguments.items() if value is not UNSET)
+    given = tuple([item for item in arguments.items() if item[1] is not UNSET])
     place = (_environment(), os.getcwd(), _context.get(), given)
     try:
         return _resolved(*place)
@@ -231,14 +231,17 @@ def _explain(error: pydantic.ValidationError, what: str) -> str:
 
 
 def _environment() -> tuple[tuple[str, str], ...]:
-    # Looked at on each call: one look at all names, since decoding them takes longer than a small LP.
-    names = getattr(os.environ, "_data", ())
-    try:
-        if names and _PREFIX_BYTES not in b"\0".join(names).upper():
-            return ()
-    except TypeError:  # not kept as bytes here
-        pass
+    # Looked at on each call; decoding all names would take longer than a small LP.
+    names = getattr(os.environ, "_data", None)
+    if names and not _are_ours(tuple(names)):
+        return ()
     return tuple(sorted((k, v) for k, v in os.environ.items() if k.upper().startswith(_PREFIX)))
+
+
+@functools.lru_cache(maxsize=4)
+def _are_ours(names: tuple[Any, ...]) -> bool:
+    """Whether some of these names of environment variables may be lpdiff's."""
+    return any(not isinstance(name, bytes) or name.upper().startswith(_PREFIX_BYTES) for name in names)
 
 
 @functools.lru_cache(maxsize=16)

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.autograd import forward_ad
 
 from .assemble import Inputs
-from .gradients import Exact
-from .operations import REPORT, SolveOperation
+from .autograd import Tensors, apply
+from .engine import Plan
+from .gradients import AbstractGradient, Exact
+from .operations import REPORT, Report
 from .program import LinearProgram
-from .refusals import no_rule_error
+from .refusals import changed_error
 from .solved import Solved
 from .status import Certificate, Status, UnsupportedError
+from .vertex import STANDING, Known, Vertex, reduced_costs, standing
 
 if TYPE_CHECKING:
     from .parametric import AbstractParametricProgram
@@ -54,11 +56,13 @@ class Solution:
 
     program: LinearProgram
     value: torch.Tensor
-    _operation: SolveOperation
+    _plan: Plan
+    _rule: AbstractGradient | None
     _inputs: Inputs
-    _outputs: dict[str, torch.Tensor]
+    _known: Known
     _solved: Solved
-    parametric: AbstractParametricProgram | None = field(default=None)
+    _recorded: bool  # whether gradients were recorded at the solve
+    parametric: AbstractParametricProgram | None = None
     _made: dict[Hashable, Any] = field(default_factory=dict)
 
     # -- the solution ----------------------------------------------------------------------------------
@@ -70,22 +74,13 @@ class Solution:
 
         NaN where there is no optimum.
         """
-        rule, c = self._operation.rule, self._inputs.tensors[0]
-        # Forward mode pushes all outputs at once, so the refusal waits until x is asked for.
-        if not (c is None or isinstance(rule, Exact)) and forward_ad.unpack_dual(c).tangent is not None:
-            if rule is None:
-                raise no_rule_error()
-            raise UnsupportedError(
-                f"{type(rule).__name__} is a rule for reverse mode; in forward mode dx/dc is 'exact' "
-                f"or refused"
-            )
-        return self._output("x")
+        return self._once("x", lambda: self._shaped(self._vertex(self._rule, duals=False)[0]))
 
     @property
     def y(self) -> torch.Tensor:
         """(*batch, m) duals of the rows, y = dz/db for min and max alike; differentiable in c and A."""
         self._need_duals("y")
-        return self._output("y", flip=True)
+        return self._once("y", lambda: self._shaped(self._exact()[1], flip=True))
 
     @property
     def reduced_costs(self) -> torch.Tensor:
@@ -93,8 +88,9 @@ class Solution:
         self._need_duals("reduced_costs")
 
         def make() -> torch.Tensor:
-            d = self._operation.reduced_costs(tuple(self._inputs.tensors), self._outputs)
-            return self._shaped(d.expand(len(self._outputs["y"]), -1), flip=True)
+            y = self._exact()[1]
+            d = reduced_costs(self._plan.form, self._current(), y, self._known)
+            return self._shaped(d.expand(len(y), -1), flip=True)
 
         return self._once("reduced_costs", make)
 
@@ -103,7 +99,7 @@ class Solution:
     @property
     def status(self) -> torch.Tensor:
         """(*batch,) int8 of ``Status``; ``ok`` is ``status == Status.OPTIMAL``."""
-        return self._output("status")
+        return self._reported("status")
 
     @property
     def basis(self) -> Basis | None:
@@ -142,12 +138,12 @@ class Solution:
     @property
     def iterations(self) -> torch.Tensor:
         """(*batch,) int64, the backend's."""
-        return self._reported("iterations", torch.int64)
+        return self._reported("iterations")
 
     @property
     def fallback(self) -> torch.Tensor:
         """(*batch,) True where a backend's proposal was refused and another was asked."""
-        return self._reported("fallback", torch.bool)
+        return self._reported("fallback")
 
     @property
     def certificates(self) -> dict[int, Certificate]:
@@ -163,12 +159,12 @@ class Solution:
     def solver(self) -> str:
         """Name of the backend that solved most of the batch (the first that was asked, where it is empty)."""
         counts = self.statistics
-        return max(counts, key=counts.__getitem__) if counts else self._operation.plan.solver
+        return max(counts, key=counts.__getitem__) if counts else self._plan.solver
 
     @property
     def statistics(self) -> dict[str, int]:
         """How many items each backend solved, by name, in the order they were asked."""
-        names, counts = self._operation.plan.solvers, np.bincount(self._solved.solvers)
+        names, counts = self._plan.solvers, np.bincount(self._solved.solvers)
         told: dict[str, int] = {}
         for place in np.flatnonzero(counts).tolist():
             told[names[place]] = told.get(names[place], 0) + int(counts[place])
@@ -237,20 +233,34 @@ class Solution:
 
     def _once(self, key: str, make: Callable[[], Any]) -> Any:
         """What ``make`` makes, kept; once with gradients recorded, and once without."""
-        place = (key, torch.is_grad_enabled())
+        recorded = self._recorded and torch.is_grad_enabled()
+        place = (key, recorded)
         if place not in self._made:
-            self._made[place] = make()
+            with torch.set_grad_enabled(recorded):
+                self._made[place] = make()
         return self._made[place]
 
-    def _output(self, name: str, *, flip: bool = False) -> torch.Tensor:
-        return self._once(name, lambda: self._shaped(self._outputs[name], flip=flip))
+    def _vertex(self, rule: AbstractGradient | None, *, duals: bool) -> tuple[torch.Tensor, ...]:
+        operation = Vertex(self._plan, rule, duals, changed=self._inputs.changed)
+        return apply(operation, *self._inputs.tensors, *self._known)
 
-    def _reported(self, name: str, dtype: torch.dtype | None = None) -> torch.Tensor:
-        def make() -> torch.Tensor:
-            column = self._outputs["report"][:, REPORT.index(name)]
-            return self._shaped(column if dtype is None else column.to(dtype))
+    def _exact(self) -> tuple[torch.Tensor, ...]:
+        """x and its basic duals, with the derivatives that exist."""
+        return self._once("exact", lambda: self._vertex(Exact(), duals=True))
 
-        return self._once(name, make)
+    def _current(self) -> Tensors:
+        """The data, where they still are those that were solved."""
+        if self._inputs.changed:
+            raise changed_error("its basis and its reduced costs")
+        return tuple(self._inputs.tensors)
+
+    def _reported(self, name: str) -> torch.Tensor:
+        def make() -> dict[str, torch.Tensor]:
+            given = [None if t is None else t.detach() for t in self._inputs.tensors]
+            told = apply(Report(self._solved), *given)
+            return {name: self._shaped(tensor) for name, tensor in zip(REPORT, told, strict=True)}
+
+        return self._once("report", make)[name]
 
     def _shaped(self, tensor: torch.Tensor, *, flip: bool = False) -> torch.Tensor:
         """In the user's signs, batch shape, dtype and device; never the node's own memory."""
@@ -261,7 +271,8 @@ class Solution:
 
     def _standing(self) -> dict[str, torch.Tensor]:
         def make() -> dict[str, torch.Tensor]:
-            found = self._operation.standing(tuple(self._inputs.tensors), self._outputs)
-            return {name: self._shaped(tensor) for name, tensor in found.items()}
+            x, y = self._exact()
+            found = standing(self._plan, self._current(), x, y, self._known)
+            return {name: self._shaped(found[name]) for name in STANDING}
 
         return self._once("standing", make)

@@ -14,7 +14,7 @@ from .auto import AUTO, GENERAL, learned, make_plan
 from .autograd import apply
 from .engine import Plan
 from .gradients import make_gradient
-from .operations import OUTPUTS, SolveOperation
+from .operations import SolveOperation, known
 from .parametric import AbstractParametricProgram
 from .program import LinearProgram
 from .settings import UNSET, Settings, shared_settings
@@ -165,16 +165,24 @@ def solve(
         raise ValueError("this plan was made for another program: make one with lpdiff.plan(program)")
 
     inputs = assemble(lp, given, witnesses)
-    operation = SolveOperation(
-        plan=plan,
-        rule=make_gradient(settings.gradient),
-        throw=throw,
-        batch_shape=inputs.batch_shape,
-    )
     if lp.is_mip:
         inputs.refuse_gradients_but_c()
-    outputs = dict(zip(OUTPUTS, apply(operation, *inputs.tensors), strict=True))
-    return _solution(program, lp, operation, inputs, outputs)
+    rule = make_gradient(settings.gradient)
+    operation = SolveOperation(plan, throw, inputs.batch_shape)
+    outputs = apply(operation, *inputs.tensors)
+    solved, operation.solved = operation.solved, None  # the graph keeps the tensors that it needs, no more
+    assert solved is not None
+    return Solution(
+        lp,
+        _value(lp, inputs, outputs[0]),
+        plan,
+        rule,
+        inputs,
+        known(outputs),
+        solved,
+        torch.is_grad_enabled(),
+        program if isinstance(program, AbstractParametricProgram) else None,
+    )
 
 
 def _linear(program: Any) -> LinearProgram:
@@ -204,13 +212,13 @@ def _plan(lp: LinearProgram, settings: Settings, options: Mapping[str, Any] | No
     solver = settings.solver
     general = GENERAL if isinstance(solver, str) and solver == AUTO else solver
     merged = {**settings.options_of(general), **(options or {})}
+    # A frozen dataclass is equal to another with the same options. Where it cannot be hashed its id tells
+    # (the plan holds it, so the id is not given away again).
+    told = solver if isinstance(solver, str) or _hashable(solver) else id(solver)
+    threads = settings.thread_count
     key = (
-        # A frozen dataclass is equal to another with the same options. Where it cannot be hashed its id
-        # tells (the plan holds it, so the id is not given away again).
-        solver if _hashable(solver) else id(solver),
-        repr(sorted(merged.items())) if merged else "",
-        bool(options),
-        *(settings.thread_count, settings.time_limit, settings.tolerance),
+        *(told, repr(sorted(merged.items())) if merged else "", bool(options)),
+        *(threads, settings.time_limit, settings.tolerance),
     )
     # Several threads may pass here with one program: each step is atomic, and a plan made twice is no harm.
     found = lp.plans.get(key)
@@ -220,7 +228,7 @@ def _plan(lp: LinearProgram, settings: Settings, options: Mapping[str, Any] | No
             solver,
             merged,
             given=bool(options),
-            threads=settings.thread_count,
+            threads=threads,
             time_limit=settings.time_limit,
             tolerance=settings.tolerance,
         )
@@ -238,28 +246,12 @@ def _hashable(value: Any) -> bool:
     return True
 
 
-def _solution(
-    program: Program,
-    lp: LinearProgram,
-    operation: SolveOperation,
-    inputs: Inputs,
-    outputs: dict[str, torch.Tensor],
-) -> Solution:
-    value = lp.form.to_min(outputs["value"])
+def _value(lp: LinearProgram, inputs: Inputs, value: torch.Tensor) -> torch.Tensor:
+    """In the user's signs, shape, dtype and device, with what is added to it."""
+    value = lp.form.to_min(value)
     if len(inputs.batch_shape) != 1:
         value = value.reshape(inputs.batch_shape)
     value = inputs.like_user(value)
     if inputs.offset is not None:
-        value = value + inputs.offset
-    elif lp.offset:
-        value = value + lp.offset
-    assert operation.solved is not None
-    return Solution(
-        lp,
-        value,
-        operation,
-        inputs,
-        outputs,
-        operation.solved,
-        parametric=program if isinstance(program, AbstractParametricProgram) else None,
-    )
+        return value + inputs.offset
+    return value + lp.offset if lp.offset else value

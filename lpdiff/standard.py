@@ -58,7 +58,7 @@ class StandardForm:
     def nnz(self) -> int:
         return len(self.indices)
 
-    @property
+    @cached_property
     def is_mip(self) -> bool:
         return bool(self.integrality.any())
 
@@ -156,12 +156,17 @@ class Data:
     lower: np.ndarray  # (1|B, n)
     upper: np.ndarray  # (1|B, n)
 
-    @cached_property
-    def size(self) -> int:
-        sizes = {len(getattr(self, name)) for name in FIELDS} - {1}
-        if len(sizes) > 1:
-            raise ValueError(f"batch sizes of the LP data differ: {sorted(sizes)}")
-        return sizes.pop() if sizes else 1
+    size: int = field(init=False)  # B; 1 where all is shared
+
+    def __post_init__(self) -> None:
+        size = 1
+        for array in (self.c, self.values, self.row_lower, self.row_upper, self.lower, self.upper):
+            if len(array) != size:
+                if size != 1 and len(array) != 1:
+                    sizes = sorted({len(getattr(self, name)) for name in FIELDS} - {1})
+                    raise ValueError(f"batch sizes of the LP data differ: {sizes}")
+                size = len(array) if size == 1 else size
+        object.__setattr__(self, "size", size)
 
     def item(self, i: int) -> tuple[np.ndarray, ...]:
         """Views of the fields of item i, in the order of ``FIELDS``."""

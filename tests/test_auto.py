@@ -109,7 +109,7 @@ def check_basis(lp, data, sol):
 
 def solved_by(sol):
     """Names of the solvers of the items that have an optimum."""
-    names = sol._operation.plan.solvers
+    names = sol._plan.solvers
     return [names[k] for k in sol._solved.solvers[sol.ok.numpy()]]
 
 

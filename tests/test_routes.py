@@ -102,7 +102,7 @@ EACH = pytest.mark.parametrize("kind", routed())
 
 def by(sol):
     """The solver of each item."""
-    return [sol._operation.plan.solvers[k] for k in sol._solved.solvers]
+    return [sol._plan.solvers[k] for k in sol._solved.solvers]
 
 
 # -- data that decide --------------------------------------------------------------------------------------

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import re
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -446,6 +448,48 @@ def test_a_tensor_changed_before_backward_is_noticed():
     values.zero_()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         sol.x.sum().backward()
+
+
+def test_a_step_of_an_optimizer_leaves_the_solution_but_not_its_derivatives():
+    lp = transport()
+    c = torch.tensor([[1.0, 2.0, 3.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    early, late = (lpdiff.solve(lp, c=c, gradient="exact") for _ in range(2))
+    x, y, basis = early.x.clone(), early.y.clone(), early.basis.columns
+    with torch.no_grad():
+        c.copy_(torch.tensor([[3.0, 1.0, 1.0, 2.0]]))
+    assert torch.equal(late.x, x) and torch.equal(late.status, torch.zeros(1, dtype=torch.int8))
+    assert torch.equal(early.basis.columns, basis) and torch.equal(early.y, y)
+    for ask in (lambda: late.basis, lambda: late.reduced_costs, lambda: late.x.sum().backward()):
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            ask()
+
+
+def test_what_is_made_later_records_no_more_than_the_solve():
+    lp = transport()
+    b = torch.tensor([[4.0]], dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        silent = lpdiff.solve(lp, b_eq=b)
+    assert not any(t.requires_grad for t in (silent.value, silent.x, silent.y, silent.reduced_costs))
+    sol = lpdiff.solve(lp, b_eq=b)
+    with torch.no_grad():
+        assert not sol.x.requires_grad
+    assert sol.x.requires_grad
+    with torch.inference_mode():
+        assert not lpdiff.solve(lp, b_eq=b).x.requires_grad
+
+
+def test_the_graph_keeps_no_solution_that_is_not_asked_for_again():
+    """Losses that are collected must not hold the vertices of their batches."""
+    lp = transport()
+    c = torch.ones(3, 4, dtype=torch.float64, requires_grad=True)
+    sol = lpdiff.solve(lp, c=c)
+    solved, value = weakref.ref(sol._solved), sol.value
+    value.sum().backward()
+    assert solved() is not None
+    del sol
+    gc.collect()
+    assert solved() is None
+    assert value.grad_fn.operation.solved is None
 
 
 # -- the same bits -------------------------------------------------------------------------------------

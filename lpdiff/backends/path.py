@@ -50,21 +50,18 @@ class Path(AbstractBackend):
         self, state: _State, data: Data, *, threads: int = 1, time_limit: float | None = None
     ) -> BatchSolution:
         size, prepared = data.size, state.prepared
+        if prepared.as_declared(data):
+            fit, all_fit = state.fit(data)
+            if all_fit:
+                return _solve(state, data, fit, threads)
+            items = np.flatnonzero(np.broadcast_to(fit.fits, size))
+        else:
+            items = np.zeros(0, dtype=np.int64)
         out = BatchSolution.empty(prepared.form, size, basis=False, fill=0.0)
-        if not prepared.as_declared(data):
-            out.certificate = Certified.empty(size)
-            return out
-        fit, all_fit = state.fit(data)
-        if all_fit:
-            _solve(state, data, fit, out, threads)
-            return out
         out.certificate = Certified.empty(size)
-        items = np.flatnonzero(np.broadcast_to(fit.fits, size))
         if len(items):
-            part = BatchSolution.empty(prepared.form, len(items), basis=False, fill=0.0)
             some = PathFit(*(np.broadcast_to(answer, size)[items] for answer in fit))
-            _solve(state, data.take(items), some, part, threads)
-            write_part(out, part, items)
+            write_part(out, _solve(state, data.take(items), some, threads), items)
         return out
 
     def basis(self, state: _State, data: Data, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -136,16 +133,17 @@ def _doubt(costs: np.ndarray, acyclic: bool, status: np.ndarray, ok: np.ndarray)
     status[refused] = Status.INACCURATE
 
 
-def _solve(state: _State, data: Data, fit: PathFit, out: BatchSolution, threads: int) -> None:
+def _solve(state: _State, data: Data, fit: PathFit, threads: int) -> BatchSolution:
     """Paths and potentials, proved: by the paths themselves, or, on other scales, as any network LP."""
-    network, size, y, status = state.prepared.network, data.size, out.y, out.status
-    assert y is not None
-    costs, room, unit = network.costs(data.c), network.capacities(data.upper), state.unit
+    network, size, unit = state.prepared.network, data.size, state.unit
+    costs, room = network.costs(data.c), network.capacities(data.upper)
     if not unit:
         room = room * (1.0 + 4.0 * TOLERANCE)  # rounding of scales must not close an arc
-    path, length = np.empty((size, network.nodes), dtype=np.int32), np.empty(size, dtype=np.int32)
     ends, (find, *steps) = (fit.flow, fit.source, fit.sink), state.search
-    judged, ok = Certified.empty(size), np.zeros(size, dtype=bool)
+    path, length = np.empty((size, network.nodes), dtype=np.int32), np.empty(size, dtype=np.int32)
+    x, y, status = np.zeros((size, network.n)), np.empty((size, network.m)), np.empty(size, dtype=np.int8)
+    judged = Certified(np.empty(size), np.empty(size), np.zeros(size), np.empty(size))
+    ok = np.zeros(size, dtype=bool)
     judge = state.judge
     doubtful: list[int] = []
 
@@ -153,7 +151,7 @@ def _solve(state: _State, data: Data, fit: PathFit, out: BatchSolution, threads:
         """How many items are not proved."""
         return judge(
             *(network.tail, network.head, costs, room, *ends, path, length, y, spread, rounding, start, stop),
-            *(status, out.x, ok, judged.value, judged.gap, judged.dual_residual),
+            *(status, x, ok, judged.value, judged.gap, judged.dual_residual),
         )
 
     def work(start: int, stop: int) -> None:
@@ -177,18 +175,19 @@ def _solve(state: _State, data: Data, fit: PathFit, out: BatchSolution, threads:
                 prove(start, stop, True, _EXACT if network.acyclic else _CORRECTED)
 
     run_spans(size, threads_for(2.5 * size * network.n, threads), work)
+    out = BatchSolution(x, y, status, None, np.zeros(size, dtype=np.int64), certificate=judged)
     if unit:
-        judged.primal_residual[:] = 0.0  # the flow on the arcs of one path: the certificate saw to it
-        out.certificate = judged
+        # The primal residual is 0, of a flow on the arcs of one path: the certificate saw to it.
         if doubtful:
             refuse(out, ok)
     else:
         from ..kernels.route import lay
 
-        lay(path, length, fit.flow, status, out.x, 0, size)
+        lay(path, length, fit.flow, status, x, 0, size)
         if not network.unit_columns:
-            out.x /= network.col_scale
+            x /= network.col_scale
     if network.flipped or not network.unit_rows:
         y *= network.row_scale
     if not unit:
         state.prepared.certify(data, out, threads)
+    return out
