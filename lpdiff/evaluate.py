@@ -124,7 +124,9 @@ class Evaluation:
         if self.solution is not None:
             return self.inputs.like_user(marginals(self.problem, self.inputs.whole, self.solution.x)[k])
         index, weight = self.moments[k]
-        costs = [t for t in self.inputs.flat[: costs_of(self.problem.parameters)] if _requires(t)]
+        costs = [
+            t for t in self.inputs.flat[: costs_of(self.problem.parameters)] if t is not None and _traced(t)
+        ]
         if costs and torch.is_grad_enabled():
             operation = IndicatorOperation(math.prod(parameter.shape), self.exact)
             (dense,) = apply(operation, index, weight, *costs)
@@ -262,10 +264,6 @@ def _broadcast(wanted: Sequence[Parameter], shapes: Sequence[tuple[int, ...] | N
     except ValueError:
         told = ", ".join(f"{p.name} {s}" for p, s in zip(wanted, shapes, strict=True) if s)
         raise ValueError(f"the batch dimensions do not broadcast: {told}") from None
-
-
-def _requires(tensor: torch.Tensor | None) -> bool:
-    return tensor is not None and tensor.requires_grad
 
 
 def _traced(tensor: torch.Tensor) -> bool:
