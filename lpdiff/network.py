@@ -18,6 +18,8 @@ from functools import cached_property
 from typing import Literal
 
 import numpy as np
+import scipy.sparse as sp
+from scipy.sparse import csgraph
 
 __all__ = ["Bipartite", "Network"]
 
@@ -121,6 +123,25 @@ class Network:
     def capacities(self, bound: np.ndarray) -> np.ndarray:
         """A bound of the flows from one of the variables; (1|B, n)."""
         return bound if self.unit_columns else bound * self.col_scale
+
+    # What the network simplex walks along.
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """Tails and heads, (2, n + m) uint32: arcs, then for each row its logical, ground -> row."""
+        ends = np.empty((2, self.n + self.m), dtype=np.uint32)
+        ends[:, : self.n] = self.tail, self.head
+        ends[0, self.n :], ends[1, self.n :] = self.m, np.arange(self.m)
+        return ends
+
+    @cached_property
+    def last(self) -> np.ndarray:
+        """The last node of each node's component, (m + 1,) uint32: the ground, or a row not tied to it."""
+        graph = sp.coo_array((np.ones(self.n), (self.tail, self.head)), shape=(self.m + 1, self.m + 1))
+        number, labels = csgraph.connected_components(graph, directed=False)
+        last = np.zeros(number, dtype=np.uint32)
+        np.maximum.at(last, labels, np.arange(self.m + 1, dtype=np.uint32))
+        return last[labels]
 
     # Shapes of the graph, found when they are asked for.
 

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 
 from lpdiff.kernels.simplex import network_simplex
 from lpdiff.kernels.tree import spanning_tree
+from lpdiff.network import Network
 
 inf = np.inf
 OPTIMAL, INFEASIBLE, UNBOUNDED, DECLINED = 0, 1, 2, 7
@@ -53,14 +54,20 @@ def frozen(flow):
     return flow.tail.astype(np.int32), flow.head.astype(np.int32), arrays
 
 
+def graph_of(flow):
+    m, n = flow.row_lower.shape[-1], len(flow.tail)
+    network = Network(flow.tail.astype(np.int32), flow.head.astype(np.int32), np.ones(m), np.ones(n))
+    return network.ends, network.last
+
+
 def run(flow, spans=None):
-    tail, head, data = frozen(flow)
-    batch, n, m = max(len(a) for a in data), len(tail), data[3].shape[1]
+    graph, (_, _, data) = graph_of(flow), frozen(flow)
+    batch, n, m = max(len(a) for a in data), len(flow.tail), data[3].shape[1]
     x, y, ray = np.full((batch, n), np.nan), np.full((batch, m), np.nan), np.full((batch, m), np.nan)
     basic, status = np.ones((batch, n + m), dtype=bool), np.full(batch, 9, dtype=np.int8)
     steps = np.full(batch, -1, dtype=np.int32)
     for start, stop in spans or [(0, batch)]:
-        network_simplex(tail, head, *data, start, stop, x, y, ray, basic, status, steps)
+        network_simplex(*graph, *data, start, stop, x, y, ray, basic, status, steps)
     return SimpleNamespace(x=x, y=y, ray=ray, basic=basic, status=status, iterations=steps)
 
 
@@ -374,13 +381,13 @@ def test_items_do_not_meet():
         for name in ("x", "y", "basic", "status", "iterations"):
             assert np.array_equal(getattr(whole, name), getattr(other, name))
     assert np.array_equal(whole.x[::-1], backwards.x) and np.array_equal(whole.y[::-1], backwards.y)
-    tail, head, data = frozen(flow)
+    graph, (_, _, data) = graph_of(flow), frozen(flow)
     x, y, none = np.zeros_like(whole.x), np.zeros_like(whole.y), np.zeros((0, 0))
     status, steps = np.full(12, 9, dtype=np.int8), np.zeros(12, dtype=np.int32)
 
     def work(start, stop):
         basic = np.zeros((0, 0), dtype=bool)
-        network_simplex(tail, head, *data, start, stop, x, y, none, basic, status, steps)
+        network_simplex(*graph, *data, start, stop, x, y, none, basic, status, steps)
 
     threads = [threading.Thread(target=work, args=(i, i + 3)) for i in range(0, 12, 3)]
     for step in (threading.Thread.start, threading.Thread.join):

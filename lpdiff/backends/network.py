@@ -6,10 +6,8 @@ import dataclasses
 from typing import ClassVar
 
 import numpy as np
-import scipy.sparse as sp
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from scipy.sparse import csgraph
 
 from ..backend import AbstractBackend, BatchSolution, Capabilities, Certified
 from ..batch import run_spans, threads_for
@@ -83,10 +81,10 @@ def _solve(state: Prepared, data: Data, out: BatchSolution, basic: np.ndarray, t
     bounds = (network.capacities(data.lower), network.capacities(data.upper))
     iterations = np.zeros(size, dtype=np.int32)
     results = (out.x, out.y, np.zeros((0, 0)), basic, out.status, iterations)
-    arcs = (network.tail, network.head)
+    graph = (network.ends, network.last)
 
     def work(start: int, stop: int) -> None:
-        kernels.network_simplex(*arcs, costs, *bounds, *sides, start, stop, *results)
+        kernels.network_simplex(*graph, costs, *bounds, *sides, start, stop, *results)
 
     run_spans(size, threads_for(30 * size * network.n, threads), work)
     out.iterations[:] = iterations
@@ -127,15 +125,12 @@ def _balanced(state: Prepared, data: Data) -> tuple[Data, np.ndarray]:
     network, size = state.network, data.size
     low, high = network.supplies(data.row_lower, data.row_upper)
     low, high = (np.array(np.broadcast_to(side, (size, network.m)), order="C") for side in (low, high))
-    ends = (np.ones(network.n), (network.tail, network.head))
-    graph = sp.coo_array(ends, shape=(network.m + 1, network.m + 1))
-    _, labels = csgraph.connected_components(graph, directed=False)
     moved = np.zeros(size)
-    for label in np.unique(labels[:-1]):
-        rows = np.flatnonzero(labels[:-1] == label)
-        if labels[-1] == label:  # the ground takes what is over
+    for last in np.unique(network.last):
+        if last == network.m:  # the ground takes what is over
             continue
-        supply, last = low[:, rows], rows[-1]
+        rows = np.flatnonzero(network.last == last)
+        supply = low[:, rows]
         excess, scale = supply.sum(axis=1), np.abs(supply).sum(axis=1)
         nearly = (supply == high[:, rows]).all(axis=1) & (np.abs(excess) <= _IMBALANCE * scale)
         excess = np.where(nearly & (np.abs(excess) < np.abs(low[:, last])), excess, 0.0)

@@ -78,12 +78,12 @@ class Kernel:
     def _compile(self) -> Callable[..., Any]:
         compiled: Callable[..., Any]
         try:
-            compiled = _njit(self.signature, cache=True, **_OPTIONS)(self.function)
+            compiled = _njit(self.signature, cache=True, no_cfunc_wrapper=True, **_OPTIONS)(self.function)
         except (OSError, RuntimeError) as error:
             # Neither the package's directory nor the user's can be written to, or the disk is full.
             if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
                 raise
-            compiled = _njit(self.signature, **_OPTIONS)(self.function)
+            compiled = _njit(self.signature, no_cfunc_wrapper=True, **_OPTIONS)(self.function)
         return compiled
 
 
