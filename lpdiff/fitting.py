@@ -60,7 +60,7 @@ def unit_assignment(
     The flow of a pair is at most f by its rows, so bounds u >= f do nothing. More equations than the other
     side has rows cannot be met: that is left to the general solver, which proves it.
     """
-    size = max(map(len, (row_lower, row_upper, lower, upper)))
+    size = _size(row_lower, row_upper, lower, upper)
     pairs = network.bipartite
     if pairs is None or pairs.duplicates:
         return AssignmentFit(np.zeros(size, np.int8), np.zeros(size), np.zeros(size, bool))
@@ -96,7 +96,7 @@ def single_path(
     The ground has no row: it supplies what the rows lack. Whether a path solves the program is a question of
     the costs: on a cycle of negative cost a flow goes round.
     """
-    size = max(map(len, (row_lower, row_upper, lower, upper)))
+    size = _size(row_lower, row_upper, lower, upper)
     low, high = network.supplies(row_lower, row_upper)
     fits = (low == high).all(axis=1) & (np.abs(low) < INFINITE).all(axis=1)
     active = low != 0.0
@@ -166,6 +166,12 @@ def _room(
     if not network.unit_columns:
         room *= network.col_scale
     return room.min(axis=1, initial=np.inf), closed.any(axis=1), (lower == 0.0).all(axis=1)
+
+
+def _size(*sides: np.ndarray) -> int:
+    """Of the batch: an empty one, beside sides that are declared, is empty."""
+    sizes = [len(side) for side in sides]
+    return max(sizes) if all(sizes) else 0
 
 
 def _full(array: np.ndarray, size: int) -> np.ndarray:
