@@ -13,6 +13,8 @@ duals of the rows. So y is a cost and w a bound, and both have exact gradients: 
 differentiable through the optimal basis, exactly. Each x_i is one of the y_k: potentials are costs of arcs
 to the ground, added along a spanning tree on which all others are free.
 
+On a chain a compiled dynamic program proposes both, fit and g, in O(n log n).
+
 The pinball loss of a quantile q, q (y - x)+ + (1 - q) (x - y)+, has the bounds -(1 - q) w <= g <= q w.
 Reference: Robertson, Wright and Dykstra (1988), Order Restricted Statistical Inference; Ahuja and Orlin
 (2001), A fast scaling algorithm for minimizing separable convex functions subject to chain constraints.
@@ -21,19 +23,29 @@ Reference: Robertson, Wright and Dykstra (1988), Order Restricted Statistical In
 from __future__ import annotations
 
 import functools
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
-from lpdiff.problem import Parameter
-from lpdiff.problems.base import ProblemModule, SolveOptions, first_item, last_size, named, read_mask
+from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate, solve
+from lpdiff.batch import run_spans, threads_for
+from lpdiff.problem import Moments, Parameter, Proposal
+from lpdiff.problems.base import ProblemModule, SolveOptions, first_item, given, last_size, named, read_mask
+from lpdiff.status import Status
 
-__all__ = ["Isotonic", "IsotonicProblem", "IsotonicSolution", "isotonic"]
+__all__ = [
+    "AbstractIsotonicProblem",
+    "ChainProblem",
+    "Isotonic",
+    "IsotonicSolution",
+    "OrderProblem",
+    "isotonic",
+]
 
 
 @functools.lru_cache(maxsize=32)
@@ -54,39 +66,99 @@ def isotonic_program(n: int, pairs: tuple[tuple[int, int], ...]) -> LinearProgra
     )
 
 
-@dataclass(frozen=True, eq=False)
-class IsotonicProblem(AbstractProblem):
-    """n observations, and what a unit of x below and above each of them costs.
+class AbstractIsotonicProblem(AbstractProblem):
+    """n observations, what a unit of x below and above each of them costs, and which there are."""
 
-    Attributes:
-        n: Observations.
-        pairs: (i, j) where x_i <= x_j.
-    """
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Observations."""
 
-    n: int
-    pairs: tuple[tuple[int, int], ...]
+    @property
+    @abstractmethod
+    def order(self) -> tuple[tuple[int, int], ...]:
+        """(i, j) where x_i <= x_j."""
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         return (
-            Parameter("y", (self.n,)),
-            Parameter("below", (self.n,), kind="side"),
-            Parameter("above", (self.n,), kind="side"),
-            Parameter("mask", (self.n,), kind="data"),
+            Parameter("y", (self.size,)),
+            Parameter("below", (self.size,), kind="side"),
+            Parameter("above", (self.size,), kind="side"),
+            Parameter("mask", (self.size,), kind="data"),
         )
 
     @property
     def program(self) -> LinearProgram:
-        return isotonic_program(self.n, self.pairs)
+        return isotonic_program(self.size, self.order)
 
     def data(self, *parameters: Any) -> dict[str, Any]:
         y, below, above, mask = parameters
-        flows = len(self.pairs)
+        flows = len(self.order)
         if not bool((mask != 0).all()):
             y, below, above = (t.masked_fill(mask == 0, 0.0) for t in (y, below, above))
         upper = torch.nn.functional.pad(below, (0, flows), value=torch.inf)
         lower = torch.nn.functional.pad(-above, (0, flows))
         return {"c": torch.nn.functional.pad(y, (0, flows)), "bounds": (lower, upper)}
+
+
+@dataclass(frozen=True, eq=False)
+class OrderProblem(AbstractIsotonicProblem):
+    """Any order, given by its pairs."""
+
+    n: int
+    pairs: tuple[tuple[int, int], ...]
+
+    @property
+    def size(self) -> int:
+        return self.n
+
+    @property
+    def order(self) -> tuple[tuple[int, int], ...]:
+        return self.pairs
+
+
+@dataclass(frozen=True, eq=False)
+class ChainProblem(AbstractIsotonicProblem):
+    """The chain x_1 <= ... <= x_n, or the other way round.
+
+    The oracle's moments are n places of weight 0, the observation that each x_i is, and then g.
+    """
+
+    n: int
+    increasing: bool = True
+    has_oracle: ClassVar[bool] = True
+
+    @property
+    def size(self) -> int:
+        return self.n
+
+    @property
+    def order(self) -> tuple[tuple[int, int], ...]:
+        return _chain(self.n, self.increasing)
+
+    def propose(self, *arrays: np.ndarray, threads: int = 1) -> Proposal:
+        from lpdiff.kernels.isotonic import chain  # numba takes its time to load
+
+        *numbers, mask = arrays
+        if not (mask != 0).all():
+            numbers = [np.where(mask != 0, a, 0.0) for a in numbers]
+        if not self.increasing:
+            numbers = [np.ascontiguousarray(a[:, ::-1]) for a in numbers]
+        size, n = mask.shape
+        source, g = np.zeros((size, n), dtype=np.int64), np.zeros((size, n))
+        value, status = np.empty(size), np.empty(size, dtype=np.int8)
+
+        def work(start: int, stop: int) -> None:
+            chain(*numbers, start, stop, source, g, value, status)
+
+        run_spans(size, threads_for(30.0 * size * n, threads), work)
+        if not self.increasing:
+            source, g = n - 1 - source[:, ::-1], g[:, ::-1]
+        ok = (status == Status.OPTIMAL)[:, None]
+        index = np.hstack([np.where(ok, source, 0), np.broadcast_to(np.arange(n), (size, n))])
+        weight = np.hstack([np.zeros((size, n)), np.where(ok, g, 0.0)])
+        return Proposal(value, status, (Moments(index, weight),))
 
 
 def isotonic(
@@ -124,7 +196,8 @@ def isotonic(
         ValueError: shapes or pairs that do not fit, a negative weight, a quantile outside 0..1.
         SolveError: NaN or infinite observations (unless ``throw=False``).
 
-    Solver: the LP is a minimum-cost flow with n + E arcs, ``network``.
+    Solver: chains by dynamic programming over slopes, O(n log n); where gradients to the weights are asked
+    for, and on other orders, the LP: a minimum-cost flow of n + E arcs, ``network``.
 
     Example:
         >>> found = isotonic(torch.tensor([1.0, 3.0, 2.0, 2.5, 5.0]))
@@ -132,11 +205,12 @@ def isotonic(
         (tensor(1.), tensor([1.0000, 2.0000, 2.0000, 2.5000, 5.0000]))
     """
     n = last_size("y", y)
-    pairs = _pairs(order, n)
-    if not increasing:
-        pairs = tuple((j, i) for i, j in pairs)
+    problem: AbstractIsotonicProblem = ChainProblem(n, increasing)
+    if order is not None:
+        pairs = _pairs(order, n)
+        problem = OrderProblem(n, pairs if increasing else tuple((j, i) for i, j in pairs))
     below, above = _slopes(np.ones(n) if weights is None else weights, quantile)
-    found = evaluate(IsotonicProblem(n, pairs), y, below, above, read_mask(mask, n), **how)
+    found = evaluate(problem, y, below, above, read_mask(mask, n), **how)
     return IsotonicSolution(found.value, found.status, found)
 
 
@@ -160,15 +234,24 @@ class IsotonicSolution:
         return self.evaluation.ok
 
     @property
-    def solution(self) -> Solution:
-        """The LP's Solution: of the flow, whose duals are the fit."""
-        assert self.evaluation.solution is not None
+    def solution(self) -> Solution | None:
+        """The LP's Solution where the LP was solved: of the flow, whose duals are the fit."""
         return self.evaluation.solution
 
     @cached_property
     def fit(self) -> torch.Tensor:
         """(*batch, n) the fitted x, each one of the observations; differentiable in y, exactly."""
-        return self.evaluation.inputs.like_user(self.solution.y)
+        inputs, evaluation = self.evaluation.inputs, self.evaluation
+        if self.solution is not None:
+            return inputs.like_user(self.solution.y)
+        y, mask = given(evaluation, 0), given(evaluation, 3)
+        index = evaluation.moments[0][0]
+        n = mask.shape[-1]
+        if not bool((index[:, n:] == torch.arange(n)).all()):  # the oracle left items to the LP
+            return inputs.like_user(solve(evaluation.problem, *inputs.whole, throw=False).y)
+        shape = (*inputs.batch_shape, n)
+        fit = y.masked_fill(mask == 0, 0.0).expand(shape).gather(-1, index[:, :n].reshape(shape))
+        return inputs.like_user(fit.masked_fill(~evaluation.ok.to(fit.device)[..., None], torch.nan))
 
     def decode(self) -> Any:
         """Pairs (level, observations that share it), ascending: a list an item of the batch (nested)."""
@@ -181,21 +264,25 @@ class Isotonic(ProblemModule):
     function = staticmethod(isotonic)
 
 
+@functools.lru_cache(maxsize=32)
+def _chain(n: int, increasing: bool) -> tuple[tuple[int, int], ...]:
+    steps = tuple((i, i + 1) for i in range(n - 1))
+    return steps if increasing else tuple((j, i) for i, j in steps)
+
+
 def _pairs(order: Any, n: int) -> tuple[tuple[int, int], ...]:
-    if order is None:
-        return tuple((i, i + 1) for i in range(n - 1))
-    given = order.detach().cpu().numpy() if isinstance(order, torch.Tensor) else np.asarray(order)
-    if given.size == 0:
+    told = order.detach().cpu().numpy() if isinstance(order, torch.Tensor) else np.asarray(order)
+    if told.size == 0:
         return ()
-    if given.ndim != 2 or given.shape[1] != 2 or given.dtype.kind not in "iu":
-        raise ValueError(f"order: expected (E, 2) integers, got {given.dtype} of shape {given.shape}")
-    wrong = (given < 0) | (given >= n) | (given[:, :1] == given[:, 1:])
+    if told.ndim != 2 or told.shape[1] != 2 or told.dtype.kind not in "iu":
+        raise ValueError(f"order: expected (E, 2) integers, got {told.dtype} of shape {told.shape}")
+    wrong = (told < 0) | (told >= n) | (told[:, :1] == told[:, 1:])
     if wrong.any():
         k = int(np.flatnonzero(wrong.any(axis=1))[0])
         raise ValueError(
-            f"order: pair {k} is {tuple(given[k].tolist())}, expected two of the {n} observations"
+            f"order: pair {k} is {tuple(told[k].tolist())}, expected two of the {n} observations"
         )
-    return tuple(map(tuple, given.tolist()))
+    return tuple(map(tuple, told.tolist()))
 
 
 def _slopes(weights: Any, quantile: Any) -> tuple[Any, Any]:

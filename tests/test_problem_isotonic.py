@@ -12,7 +12,7 @@ import torch
 from scipy.optimize import linprog
 
 import lpdiff
-from lpdiff.problems.isotonic import Isotonic, IsotonicProblem, isotonic
+from lpdiff.problems.isotonic import ChainProblem, Isotonic, OrderProblem, isotonic
 
 DIAMOND = [(0, 1), (0, 2), (1, 3), (2, 3), (4, 2), (3, 5)]
 
@@ -76,7 +76,7 @@ def test_against_the_lp_of_the_fit(quantile, pairs, increasing):
     y = torch.randn(12, 6, generator=draw, dtype=torch.float64)
     weights = torch.rand(12, 6, generator=draw, dtype=torch.float64)
     found = isotonic(y, weights, order=pairs, quantile=quantile, increasing=increasing)
-    assert found.solution.solver == "network"
+    assert found.evaluation.solver == ("oracle" if pairs is None else "network")
     order = [(i, j) if increasing else (j, i) for i, j in (chain(6) if pairs is None else pairs)]
     for i in range(12):
         assert found.value[i].item() == pytest.approx(
@@ -90,11 +90,52 @@ def test_against_highs():
     y = torch.randn(50, 15, generator=draw, dtype=torch.float64, requires_grad=True)
     weights = torch.rand(50, 15, generator=draw, dtype=torch.float64, requires_grad=True)
     ours, theirs = isotonic(y, weights), isotonic(y, weights, solver="highs")
-    assert torch.allclose(ours.value, theirs.value) and torch.allclose(ours.fit, theirs.fit)
+    oracle = isotonic(y, weights.detach())
+    assert [f.evaluation.solver for f in (ours, theirs, oracle)] == ["network", "highs", "oracle"]
+    for found in (ours, oracle):
+        assert torch.allclose(found.value, theirs.value) and torch.allclose(found.fit, theirs.fit)
+    ours_fit, oracle_fit = (torch.autograd.grad(f.fit.square().sum(), y)[0] for f in (ours, oracle))
+    assert torch.allclose(ours_fit, oracle_fit)
     pair = [torch.autograd.grad(found.value.sum(), (y, weights)) for found in (ours, theirs)]
     for one, other in zip(*pair, strict=True):
         assert torch.allclose(one, other)
     assert torch.allclose(pair[0][1], (ours.fit - y).abs())
+    assert torch.allclose(torch.autograd.grad(oracle.value.sum(), y)[0], pair[0][0])
+
+
+@pytest.mark.parametrize("increasing", [True, False])
+def test_long_chains_against_the_flow(increasing):
+    """Ties, weights of zero, and long runs."""
+    draw = generator(3)
+    for n, spread in ((40, 3), (40, 40), (300, 1000)):
+        y = torch.randint(-spread, spread, (20, n), generator=draw).double() + torch.arange(n) * spread / n
+        weights = torch.randint(0, 3, (20, n), generator=draw).double()
+        quantile = torch.rand(20, generator=draw, dtype=torch.float64)
+        how = {"quantile": quantile, "increasing": increasing}
+        ours, theirs = isotonic(y, weights, **how), isotonic(y, weights, solver="network", **how)
+        assert ours.solution is None and torch.allclose(ours.value, theirs.value)
+        pairs = [(i, j) if increasing else (j, i) for i, j in chain(n)]
+        check_fit(ours, y, weights, quantile[:, None], pairs)
+        given = (y, quantile[:, None] * weights, (1 - quantile[:, None]) * weights, torch.ones_like(y))
+        found = ChainProblem(n, increasing).propose(*(t.numpy() for t in given))
+        assert not found.status.any()  # nothing was left to the flow
+        # A supergradient: g is feasible for the flow, and its objective is the value.
+        y.requires_grad_()
+        (g,) = torch.autograd.grad(isotonic(y, weights, **how).value.sum(), y)
+        below, above = quantile[:, None] * weights, (1 - quantile[:, None]) * weights
+        assert (g <= below + 1e-9).all() and (g >= -above - 1e-9).all()
+        along = g.cumsum(-1) if increasing else g.flip(-1).cumsum(-1)
+        assert (along >= -1e-9).all() and torch.allclose(along[:, -1], torch.zeros(20).double())
+        assert torch.allclose((g * y).sum(-1), ours.value)
+
+
+def test_what_the_oracle_refuses_goes_to_the_flow():
+    y = torch.tensor([[2.0, 1.0, 5.0], [2.0, 1.0, 5.0], [3.0, 2.0, 1.0]], dtype=torch.float64)
+    weights = torch.tensor([[torch.inf, 1.0, 1.0], [1.0, 3.0, 1.0], [1.0, 1.0, 1.0]])
+    found = isotonic(y, weights)
+    assert found.evaluation.solver == "oracle"
+    assert found.value.tolist() == [1, 1, 2]
+    assert found.fit.tolist() == [[2, 2, 5], [1, 1, 5], [2, 2, 2]]
 
 
 def test_one_level_is_the_weighted_median():
@@ -115,7 +156,10 @@ def test_gradients():
     leaves = (y, weights, quantile)
     assert torch.autograd.gradcheck(lambda a, b, q: isotonic(a, b, quantile=q).value, leaves)
     assert torch.autograd.gradcheck(lambda a, b: isotonic(a, b, order=DIAMOND).value, leaves[:2])
-    assert torch.autograd.gradcheck(lambda a: isotonic(a, weights.detach()).fit, (y,))
+    for solver in ("auto", "network"):
+        fit = lambda a: isotonic(a, weights.detach(), solver=solver).fit  # noqa: B023, E731
+        assert torch.autograd.gradcheck(fit, (y,))
+    assert torch.autograd.gradcheck(lambda a: isotonic(a, weights.detach()).value, (y,))
     assert torch.autograd.gradgradcheck(lambda a, b: isotonic(a, b).value, leaves[:2])
 
 
@@ -169,8 +213,8 @@ def test_bad_input():
 def test_problem_and_module():
     y = torch.randn(5, 4, generator=generator(0), dtype=torch.float64)
     ones = torch.ones(4)
-    solved = lpdiff.solve(IsotonicProblem(4, tuple(chain(4))), y, ones, ones, ones)
-    assert torch.allclose(solved.value, isotonic(y).value)
+    for problem in (OrderProblem(4, tuple(chain(4))), ChainProblem(4)):
+        assert torch.allclose(lpdiff.solve(problem, y, ones, ones, ones).value, isotonic(y).value)
     module = Isotonic(increasing=False, quantile=0.3)
     assert torch.allclose(module(y, ones).value, isotonic(y, increasing=False, quantile=0.3).value)
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):

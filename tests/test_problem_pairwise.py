@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lpdiff
-from lpdiff.problems.pairwise import GraphProblem, PairwiseMap, pairwise_map, root
+from lpdiff.problems.pairwise import ForestProblem, GraphProblem, PairwiseMap, pairwise_map, root
 
 CHAIN = [(0, 1), (1, 2), (2, 3)]
 TREE = [(0, 1), (2, 1), (1, 3)]
@@ -50,6 +50,9 @@ def test_forests_against_enumeration(graph, ties):
     unary, pairwise = draw(25, edges, ties=ties)
     found = pairwise_map(unary, pairwise, edges)
     assert found.evaluation.solver == "oracle"
+    everyone = np.ones((25, 4), dtype=np.int64)
+    own = ForestProblem(4, 3, tuple(edges)).propose(unary.numpy(), pairwise.numpy(), everyone)
+    assert not own.status.any()  # nothing was left to the LP
     for i in range(25):
         assert found.value[i].item() == pytest.approx(enumerated(unary[i], pairwise[i], edges).min().item())
     assert found.integral.all()
@@ -169,6 +172,16 @@ def test_roots():
     assert rooted.edge.tolist() == [-1, 0, 1, -1]
     assert rooted.first.tolist() == [0, 0, 0, 0]
     assert root(2, ((0, 1), (1, 0))) is None and root(3, ((0, 1), (1, 2), (2, 0))) is None
+
+
+def test_what_is_masked_does_not_matter():
+    unary, pairwise = draw(2, CHAIN)
+    there = torch.tensor([True, False, True, True])
+    expected = pairwise_map(unary, pairwise, CHAIN, mask=there)
+    unary[:, 1], pairwise[:, :2] = torch.nan, torch.nan
+    for solver in ("auto", "highs"):
+        found = pairwise_map(unary, pairwise, CHAIN, mask=there, solver=solver)
+        assert torch.allclose(found.value, expected.value) and torch.allclose(found.energy, found.value)
 
 
 def test_shapes_and_dtypes():
