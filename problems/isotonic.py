@@ -1,14 +1,14 @@
-"""Isotonic regression in the absolute (or pinball) loss, on a chain or on a partial order.
+"""Isotonic regression in the absolute (or pinball) loss, on a chain or on a partial order::
 
     min  sum_i w_i |x_i - y_i|     subject to     x_i <= x_j   for the pairs (i, j) of the order
 
 is the dual of a minimum-cost flow, and it is the flow that is declared here: lpdiff recognises it, and solves
-it by network simplex (the fit itself, of three entries a column, would be a general LP). With w_i |x_i - y_i|
-= max { g_i (y_i - x_i) : |g_i| <= w_i } and a multiplier p_ij >= 0 a pair,
+it by network simplex (the fit itself, of three entries a column, would be a general LP). As the loss
+``w_i |x_i - y_i|`` is the maximum of g_i (y_i - x_i) over -w_i <= g_i <= w_i, with a multiplier p_ij a pair::
 
-    max  sum_i y_i g_i     subject to     g_i - sum_j p_ij + sum_j p_ji = 0,   -w <= g <= w,   p >= 0:
+    max  sum_i y_i g_i     subject to     g_i - sum_j p_ij + sum_j p_ji = 0,   -w <= g <= w,   p >= 0
 
-item i may draw up to w_i from the ground, for y_i a unit, and flow runs along the order. The fit x are the
+Item i may draw up to w_i from the ground, for y_i a unit, and flow runs along the order. The fit x are the
 duals of the rows. So y is a cost and w a bound, and both have exact gradients: dz/dy = g. The fit is
 differentiable through the optimal basis, exactly. Each x_i is one of the y_k: potentials are costs of arcs
 to the ground, added along a spanning tree on which all others are free.
@@ -183,7 +183,7 @@ def isotonic(
         order: (E, 2) integers, the pairs (i, j) of which x_i <= x_j. Default: the chain.
         increasing: False turns the order around.
         quantile: A number or (*batch,), in 0..1: the pinball loss q (y - x)+ + (1 - q) (x - y)+ in place of
-            |x - y|.
+            ``|x - y|``.
         mask: Which observations there are: (*batch, n) booleans, or (*batch,) lengths. The others weigh
             nothing; their x only keeps the order.
         how: See ``lpdiff.evaluate``.

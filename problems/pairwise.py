@@ -1,6 +1,6 @@
 """The labels of least energy of a pairwise model (MAP of a Markov random field), on the local polytope.
 
-Each of V nodes takes one of S labels, at a price a label, and a price a pair of labels on each edge:
+Each of V nodes takes one of S labels, at a price a label, and a price a pair of labels on each edge::
 
     min  sum_v sum_s unary[v, s] m_v(s)  +  sum_e sum_st pairwise[e, s, t] m_e(s, t)
 

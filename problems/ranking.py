@@ -1,7 +1,7 @@
 """Sorting and ranking, as the assignment of items to ranks.
 
 The LP is over the Birkhoff polytope, whose vertices are the permutation matrices; seen from the scores it is
-an LP over the permutahedron of the weights w, the convex hull of all arrangements of w:
+an LP over the permutahedron of the weights w, the convex hull of all arrangements of w::
 
     max  sum_ij s_i w_j x_ij     over the assignments x of items i to ranks j.
 

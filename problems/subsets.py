@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -42,8 +42,6 @@ __all__ = [
     "top_k",
 ]
 
-Sense = Literal["min", "max"]
-
 # Amounts closer than this to nothing or to all of an item are that: what rounding leaves.
 _WHOLE = 1e-9
 
@@ -52,14 +50,14 @@ _WHOLE = 1e-9
 
 
 @functools.lru_cache(maxsize=32)
-def subset_program(n: int, sense: Sense, at_most: bool) -> LinearProgram:
+def subset_program(n: int, cheapest: bool, at_most: bool) -> LinearProgram:
     """sum x = k (or <= k), 0 <= x <= 1; k is given at each solve."""
     return LinearProgram(
         A=np.ones((1, n)),
         row_lower=None if at_most else [0.0],
         row_upper=[0.0],
         bounds=(0, 1),
-        sense=sense,
+        sense="min" if cheapest else "max",
         row_names=["k"],
         name=f"{'at most ' if at_most else ''}k of {n}",
     )
@@ -71,25 +69,26 @@ class SubsetProblem(AbstractProblem):
 
     Attributes:
         n: Items.
-        sense: ``"max"`` of scores, or ``"min"`` of costs. An infinite one of the wrong sign forbids its item.
+        cheapest: The least sum of costs, where +inf forbids an item; else the largest sum of scores, where
+            -inf does.
         at_most: Up to k items, instead of k.
     """
 
     n: int
-    sense: Sense = "max"
+    cheapest: bool = False
     at_most: bool = False
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         return (
-            Parameter("scores" if self.sense == "max" else "costs", (self.n,)),
+            Parameter("costs" if self.cheapest else "scores", (self.n,)),
             Parameter("k", (), kind="side"),
             Parameter("mask", (self.n,), kind="data"),
         )
 
     @property
     def program(self) -> LinearProgram:
-        return subset_program(self.n, self.sense, self.at_most)
+        return subset_program(self.n, self.cheapest, self.at_most)
 
     def data(self, *parameters: Any) -> dict[str, Any]:
         scores, k, mask = parameters
@@ -132,7 +131,7 @@ def top_k(
         >>> found.indices
         tensor([1, 3])
     """
-    return _subset("max", scores, k, at_most, mask, how)
+    return _subset(False, scores, k, at_most, mask, how)
 
 
 def k_subset(
@@ -148,11 +147,13 @@ def k_subset(
         >>> k_subset(torch.tensor([0.3, 2.0, -1.0, 1.1]), 2).value
         tensor(-0.7000)
     """
-    return _subset("min", costs, k, at_most, mask, how)
+    return _subset(True, costs, k, at_most, mask, how)
 
 
-def _subset(sense: Sense, scores: Any, k: Any, at_most: bool, mask: Any, how: SolveOptions) -> SubsetSolution:
-    n = last_size("scores" if sense == "max" else "costs", scores)
+def _subset(
+    cheapest: bool, scores: Any, k: Any, at_most: bool, mask: Any, how: SolveOptions
+) -> SubsetSolution:
+    n = last_size("costs" if cheapest else "scores", scores)
     counts = k.detach().cpu() if isinstance(k, torch.Tensor) else torch.as_tensor(np.asarray(k))
     wrong = (counts < 0) | (counts > n)
     if bool(wrong.any()):
@@ -160,7 +161,7 @@ def _subset(sense: Sense, scores: Any, k: Any, at_most: bool, mask: Any, how: So
         raise ValueError(
             f"k: {named(item)} has k = {counts[item].item():g}, expected 0 to {n}, the items given"
         )
-    problem = SubsetProblem(n, sense, at_most)
+    problem = SubsetProblem(n, cheapest, at_most)
     found = evaluate(problem, scores, k, read_mask(mask, n), **how)
     return SubsetSolution(found.value, found.status, found)
 
