@@ -58,6 +58,7 @@ LAYERS = (
     "lpdiff",
     # what is built on the public face
     "lpdiff.testing",
+    "lpdiff.plot",
     "lpdiff.problems",
     "lpdiff.demos",
 )
