@@ -133,7 +133,8 @@ def row_of(typing, array, item):  # type: ignore[no-untyped-def]
     """An item's row of a (1|B, k) array: array[item], or array[0] where all items share it.
 
     Its type is that of an array that may be written, so that helpers meet one type; only what the kernel
-    declares as written is. One expression, where numba's own would take ten.
+    declares as written is. One expression, where numba's own would take ten. The array must be an argument of
+    the kernel: the row does not keep it alive, and numba frees a local array after its last use by name.
     """
     result = types.Array(array.dtype, 1, "C")
 
@@ -150,7 +151,7 @@ def row_of(typing, array, item):  # type: ignore[no-untyped-def]
             shape=cgutils.pack_array(builder, [columns]),
             strides=cgutils.pack_array(builder, [rows.type(size)]),
             itemsize=rows.type(size),
-            meminfo=None,  # the kernel's caller keeps it alive
+            meminfo=None,  # the caller keeps it alive
         )
         return out._getvalue()
 
