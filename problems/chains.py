@@ -270,7 +270,8 @@ def viterbi(
 
 def _transitions(given: Any, steps: int, states: int) -> tuple[Any, bool]:
     """The transitions in the shape of the parameter, and whether they differ by step."""
-    shape = np.shape(given)
+    given = given if isinstance(given, torch.Tensor) else np.asarray(given)
+    shape = tuple(given.shape)
     if len(shape) >= 2 and shape[-2:] == (states, states):
         if len(shape) == 2:
             return given, False
