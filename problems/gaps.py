@@ -27,8 +27,6 @@ import numpy as np
 import torch
 
 from lpdiff import AbstractProblem, LinearProgram
-from lpdiff.kernels.affine import align_affine
-from lpdiff.kernels.gaps import align
 from lpdiff.problem import Moments, Parameter, Proposal
 from lpdiff.status import Status
 
@@ -119,6 +117,9 @@ class AlignmentProblem(AbstractProblem):
         return None
 
     def propose(self, *arrays: Any, threads: int = 1) -> Proposal:
+        from lpdiff.kernels.affine import align_affine  # numba takes its time to load
+        from lpdiff.kernels.gaps import align
+
         count = 5 if self.affine else 3
         size = next((len(a) for a in arrays if a is not None and len(a) != 1), 1)
         costs, rows, columns = (_batched(arrays[k], size) for k in (0, count, count + 1))

@@ -35,16 +35,17 @@ import torch
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate, solve
 from lpdiff.batch import run_spans, threads_for
 from lpdiff.problem import Moments, Parameter, Proposal
-from lpdiff.problems.base import ProblemModule, SolveOptions, first_item, given, last_size, named, read_mask
 from lpdiff.status import Status
+
+from .base import ProblemModule, SolveOptions, first_item, given, last_size, named, read_mask
 
 __all__ = [
     "AbstractIsotonicProblem",
     "ChainProblem",
-    "Isotonic",
+    "IsotonicRegression",
     "IsotonicSolution",
     "OrderProblem",
-    "isotonic",
+    "isotonic_regression",
 ]
 
 
@@ -161,7 +162,7 @@ class ChainProblem(AbstractIsotonicProblem):
         return Proposal(value, status, (Moments(index, weight),))
 
 
-def isotonic(
+def isotonic_regression(
     y: Any,
     weights: Any = None,
     *,
@@ -200,7 +201,7 @@ def isotonic(
     for, and on other orders, the LP: a minimum-cost flow of n + E arcs, ``network``.
 
     Example:
-        >>> found = isotonic(torch.tensor([1.0, 3.0, 2.0, 2.5, 5.0]))
+        >>> found = isotonic_regression(torch.tensor([1.0, 3.0, 2.0, 2.5, 5.0]))
         >>> found.value, found.fit
         (tensor(1.), tensor([1.0000, 2.0000, 2.0000, 2.5000, 5.0000]))
     """
@@ -258,10 +259,10 @@ class IsotonicSolution:
         return _levels(self.fit.detach().cpu().double().numpy())
 
 
-class Isotonic(ProblemModule):
-    """``isotonic`` as a module: options at construction, ``(y, weights)`` at the call."""
+class IsotonicRegression(ProblemModule):
+    """``isotonic_regression`` as a module: options at construction, ``(y, weights)`` at the call."""
 
-    function = staticmethod(isotonic)
+    function = staticmethod(isotonic_regression)
 
 
 @functools.lru_cache(maxsize=32)

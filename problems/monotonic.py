@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
-from lpdiff.kernels.monotonic import ctc_path, search
 from lpdiff.problem import Moments, Parameter, Proposal
 
 from .alignment import read_pair
@@ -58,6 +57,8 @@ class SearchProblem(AbstractProblem):
         return lattice.data((costs.flatten(-2),), torch.tensor(self.T * self.S), end)
 
     def propose(self, *arrays: Any, threads: int = 1) -> Proposal:
+        from lpdiff.kernels.monotonic import search  # numba takes its time to load
+
         costs, frames, tokens = arrays
         found = search(costs, frames, tokens, threads=threads)
         return _proposal(self.parameters, found, costs, frames, tokens)
@@ -113,6 +114,8 @@ class CTCProblem(AbstractProblem):
         return lattice.data((costs.flatten(-2),), torch.tensor(cells), torch.tensor(cells + 1), closed=closed)
 
     def propose(self, *arrays: Any, threads: int = 1) -> Proposal:
+        from lpdiff.kernels.monotonic import ctc_path  # numba takes its time to load
+
         costs, targets, frames, tokens = arrays
         found = ctc_path(costs, targets, frames, tokens, blank=self.blank, threads=threads)
         return _proposal(self.parameters, found, costs, frames, None)

@@ -27,8 +27,9 @@ import torch
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
 from lpdiff.batch import run_spans, threads_for
 from lpdiff.problem import Moments, Parameter, Proposal
-from lpdiff.problems.base import ProblemModule, SolveOptions, forbidding, given, read_mask
 from lpdiff.status import Status
+
+from .base import ProblemModule, SolveOptions, forbidding, given, read_mask
 
 __all__ = [
     "AbstractPairwiseProblem",

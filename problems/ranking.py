@@ -24,7 +24,8 @@ from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, Status,
 from lpdiff.autograd import apply
 from lpdiff.oracle import IndicatorOperation
 from lpdiff.problem import Moments, Parameter, Proposal
-from lpdiff.problems.base import ProblemModule, SolveOptions, given, last_size, read_mask
+
+from .base import ProblemModule, SolveOptions, given, last_size, read_mask
 
 __all__ = ["Rank", "RankingProblem", "RankingSolution", "rank"]
 

@@ -17,7 +17,8 @@ import torch
 
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
 from lpdiff.problem import Parameter
-from lpdiff.problems.base import (
+
+from .base import (
     ProblemModule,
     SolveOptions,
     first_item,

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
-from lpdiff.kernels.warping import warp
 from lpdiff.problem import Moments, Parameter, Proposal
 
 from .alignment import read_band, read_pair
@@ -76,6 +75,8 @@ class WarpingProblem(AbstractProblem):
         return self.lattice.data((costs.flatten(-2),), torch.tensor(cells), end, closed=closed)
 
     def propose(self, *arrays: Any, threads: int = 1) -> Proposal:
+        from lpdiff.kernels.warping import warp  # numba takes its time to load
+
         costs, rows, columns = arrays
         found = warp(
             costs,

@@ -12,7 +12,8 @@ import torch
 from scipy.optimize import linprog
 
 import lpdiff
-from lpdiff.problems.isotonic import ChainProblem, Isotonic, OrderProblem, isotonic
+from lpdiff.problems.isotonic import ChainProblem, IsotonicRegression, OrderProblem
+from lpdiff.problems.isotonic import isotonic_regression as isotonic
 
 DIAMOND = [(0, 1), (0, 2), (1, 3), (2, 3), (4, 2), (3, 5)]
 
@@ -112,7 +113,10 @@ def test_long_chains_against_the_flow(increasing):
         weights = torch.randint(0, 3, (20, n), generator=draw).double()
         quantile = torch.rand(20, generator=draw, dtype=torch.float64)
         how = {"quantile": quantile, "increasing": increasing}
-        ours, theirs = isotonic(y, weights, **how), isotonic(y, weights, solver="network", **how)
+        ours, theirs = (
+            isotonic(y, weights, **how),
+            isotonic(y, weights, solver="network", **how),
+        )
         assert ours.solution is None and torch.allclose(ours.value, theirs.value)
         pairs = [(i, j) if increasing else (j, i) for i, j in chain(n)]
         check_fit(ours, y, weights, quantile[:, None], pairs)
@@ -181,7 +185,11 @@ def test_shapes_dtypes_and_decode():
     for shape in ((2, 0), (0, 3), (2, 1), (3,), (2, 3, 4)):
         found = isotonic(torch.zeros(shape))
         assert found.value.shape == shape[:-1] and found.fit.shape == shape
-    assert isotonic(torch.tensor([1.0, 3.0, 2.0, 2.0, 5.0])).decode() == [(1, [0]), (2, [1, 2, 3]), (5, [4])]
+    assert isotonic(torch.tensor([1.0, 3.0, 2.0, 2.0, 5.0])).decode() == [
+        (1, [0]),
+        (2, [1, 2, 3]),
+        (5, [4]),
+    ]
     assert isotonic(torch.zeros(0, 3)).decode() == [] and isotonic(torch.zeros(2, 0)).decode() == [[], []]
     for dtype in (torch.float16, torch.float32):
         y = torch.tensor([[1.0, 5.0], [3.0, 4.0], [2.0, 3.0]], dtype=dtype).T.requires_grad_()
@@ -215,9 +223,9 @@ def test_problem_and_module():
     ones = torch.ones(4)
     for problem in (OrderProblem(4, tuple(chain(4))), ChainProblem(4)):
         assert torch.allclose(lpdiff.solve(problem, y, ones, ones, ones).value, isotonic(y).value)
-    module = Isotonic(increasing=False, quantile=0.3)
+    module = IsotonicRegression(increasing=False, quantile=0.3)
     assert torch.allclose(module(y, ones).value, isotonic(y, increasing=False, quantile=0.3).value)
     for other in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
         assert torch.equal(other(y).value, module(y).value)
     with pytest.raises(TypeError, match="no option 'decreasing'"):
-        Isotonic(decreasing=True)
+        IsotonicRegression(decreasing=True)

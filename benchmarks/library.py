@@ -1,0 +1,347 @@
+"""The problem library: value and gradient, dedicated solvers against what users write today, in one run.
+
+    python -m benchmarks.library [--json FILE] [--only NAME ...] [--repeats 9] [--quick]
+
+Alignments against a loop over anti-diagonals in torch (exact, differentiated by autograd) and soft-DTW
+(pysdtw, which smooths the minimum, so its values differ); set prediction against the loop over images around
+SciPy that reference code has. Exact contestants must agree in values and gradients before they are timed.
+Times are medians of calls that take turns, per cell or per matching. A large alignment is measured in a
+process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lpdiff.batch import available_threads
+from lpdiff.problems.alignment import global_alignment
+from lpdiff.problems.sets import set_matching
+from lpdiff.problems.warping import dtw
+
+from . import structure
+from .peers import THREADS, Missing, need
+from .report import duration
+from .structure import forget_peak, fresh, memory, versions
+
+SAMPLE = 0.02  # seconds of a sample
+GAP, OPEN, BATCH = 0.4, 0.9, 64
+
+Run = Callable[[], tuple[torch.Tensor, torch.Tensor]]  # values and gradients
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is solved: runs by contestant; the unit that times are told in; what is asked of lpdiff."""
+
+    name: str
+    title: str
+    unit: str
+    units: int
+    runs: Callable[[], dict[str, Run]]
+    at_most: float | None = None  # nanoseconds a unit
+    faster: dict[str, float] = field(default_factory=dict)
+    smooth: tuple[str, ...] = ()  # contestants whose values are others by design
+    few: tuple[str, ...] = ()  # contestants too slow for many repeats
+
+
+def both_ways(costs: torch.Tensor, value_of: Callable[[torch.Tensor], torch.Tensor]) -> Run:
+    """Forward and backward of the sum of the values."""
+
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
+        leaf = costs.detach().requires_grad_()
+        value = value_of(leaf)
+        value.sum().backward()
+        assert leaf.grad is not None
+        return value.detach(), leaf.grad
+
+    return run
+
+
+# -- alignments --------------------------------------------------------------------------------------------
+
+
+def skewed(costs: torch.Tensor) -> torch.Tensor:
+    """(B, n, m) to (n + m - 1, B, n): the anti-diagonals, +inf where there is no cell."""
+    batch, n, m = costs.shape
+    wide = torch.nn.functional.pad(costs, (0, n), value=torch.inf)  # (B, n, m + n)
+    flat = wide.reshape(batch, -1)[:, : n * (m + n - 1)]
+    return flat.reshape(batch, n, m + n - 1).permute(2, 0, 1)
+
+
+def diagonal_warping(costs: torch.Tensor) -> torch.Tensor:
+    """Exact DTW as a loop over anti-diagonals, in torch."""
+    batch, n, m = costs.shape
+    cells = skewed(costs)
+    shut = costs.new_full((batch, 1), torch.inf)
+    before, last = (
+        costs.new_full((batch, n), torch.inf),
+        torch.cat([cells[0][:, :1], shut.expand(-1, n - 1)], 1),
+    )
+    for k in range(1, n + m - 1):
+        up = torch.cat([shut, last[:, :-1]], 1)
+        diagonal = torch.cat([shut, before[:, :-1]], 1)
+        best = torch.minimum(torch.minimum(diagonal, up), last)
+        before, last = last, best + cells[k]
+    return last[:, -1]
+
+
+def diagonal_alignment(costs: torch.Tensor) -> torch.Tensor:
+    """Exact global alignment with linear gaps as a loop over anti-diagonals, in torch."""
+    batch, n, m = costs.shape
+    cells = skewed(costs)
+    shut = costs.new_full((batch, 1), torch.inf)
+    row = torch.arange(n + 1, dtype=costs.dtype)
+    # Entry i of a diagonal k is node (i, k - i).
+    before = torch.cat([costs.new_zeros(batch, 1), shut.expand(-1, n)], 1)
+    last = torch.cat([costs.new_full((batch, 2), GAP), shut.expand(-1, n - 1)], 1)
+    for k in range(2, n + m + 1):
+        up = torch.cat([shut, last[:, :-1]], 1) + GAP
+        pair = torch.cat([shut, before[:, :-1] + cells[k - 2]], 1)
+        best = torch.minimum(torch.minimum(pair, up), last + GAP)
+        best = torch.where((row == k) | (row == 0) & (k <= m), GAP * k, best)
+        before, last = last, torch.where((row < k - m) | (row > k), torch.inf, best)
+    return last[:, -1]
+
+
+def soft_warping(costs: torch.Tensor) -> torch.Tensor:
+    module = need("pysdtw", "pysdtw")
+    layer = module.SoftDTW(gamma=0.1, dist_func=lambda x, y: costs, use_cuda=False)
+    shape = torch.zeros(costs.shape[0], costs.shape[1], 1, dtype=costs.dtype)
+    found: torch.Tensor = layer(shape, torch.zeros(costs.shape[0], costs.shape[2], 1, dtype=costs.dtype))
+    return found
+
+
+def alignments(kind: str, n: int) -> dict[str, Run]:
+    generator = torch.Generator().manual_seed(n)
+    costs = torch.rand(BATCH, n, n, dtype=torch.float64, generator=generator)
+    ours: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "linear": lambda c: global_alignment(c, gap=GAP).value,
+        "affine": lambda c: global_alignment(c, gap=GAP, gap_open=OPEN).value,
+        "warping": lambda c: dtw(c).value,
+    }
+    runs = {"lpdiff": both_ways(costs, ours[kind])}
+    if kind == "linear":
+        runs["torch anti-diagonals"] = both_ways(costs, diagonal_alignment)
+    if kind == "warping":
+        runs["torch anti-diagonals"] = both_ways(costs, diagonal_warping)
+    if kind != "affine":
+        runs["soft-DTW (pysdtw)"] = both_ways(costs, soft_warping)
+    return runs
+
+
+# -- set prediction ----------------------------------------------------------------------------------------
+
+LAYERS, IMAGES, QUERIES, TARGETS = 52, 4, 300, 20
+
+
+def reference_sets(costs: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+    """As reference code of set prediction does: a loop over layers and images around SciPy."""
+    from scipy.optimize import linear_sum_assignment
+
+    values = []
+    for layer in costs:
+        held = layer.detach().cpu()
+        found = [linear_sum_assignment(c[i]) for i, c in enumerate(held.split(sizes, -1))]
+        indices = [(torch.as_tensor(i), torch.as_tensor(j)) for i, j in found]
+        split = layer.split(sizes, -1)
+        values.append(torch.stack([split[k][k][i, j].sum() for k, (i, j) in enumerate(indices)]))
+    return torch.stack(values)
+
+
+def sets() -> dict[str, Run]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = [TARGETS] * IMAGES
+    costs = torch.rand(LAYERS, IMAGES, QUERIES, sum(sizes), dtype=torch.float64, generator=generator)
+
+    def ours(c: torch.Tensor) -> torch.Tensor:
+        found = set_matching(c, sizes=sizes)
+        _ = found.indices
+        return found.value
+
+    return {
+        "lpdiff": both_ways(costs, ours),
+        "SciPy loop over images": both_ways(costs, partial(reference_sets, sizes=sizes)),
+    }
+
+
+# -- measuring ---------------------------------------------------------------------------------------------
+
+
+def works(quick: bool) -> list[Work]:
+    names = {"linear": "global alignment", "affine": "affine alignment", "warping": "DTW"}
+    bound = {"linear": 3.0, "affine": 8.0, "warping": 3.0}
+    found = []
+    for kind, title in names.items():
+        for n in (50,) if quick else (50, 100, 200, 500):
+            peers = [] if kind == "affine" else ["torch anti-diagonals", "soft-DTW (pysdtw)"]
+            found.append(
+                Work(
+                    f"{kind}-{n}",
+                    f"{title} {n} x {n}, batch {BATCH}",
+                    "cell",
+                    BATCH * n * n,
+                    partial(alignments, kind, n),
+                    at_most=bound[kind],
+                    faster=dict.fromkeys(peers, 10.0),
+                    smooth=("soft-DTW (pysdtw)",),
+                    few=tuple(peers),
+                )
+            )
+    title = f"set prediction, {LAYERS} x {IMAGES} images, {QUERIES} queries, {TARGETS} targets"
+    loop = "SciPy loop over images"
+    found.append(Work("sets", title, "matching", LAYERS * IMAGES, sets, faster={loop: 10.0}))
+    return found
+
+
+def measure(work: Work, repeats: int) -> dict[str, Any]:
+    """Times of all contestants that can take part and agree."""
+    runs, missing, seconds = work.runs(), {}, {}
+    trusted = runs["lpdiff"]()
+    for name in list(runs):
+        try:
+            value, gradient = runs[name]()
+        except Missing as reason:
+            missing[name] = str(reason)
+            del runs[name]
+            continue
+        if name not in work.smooth:
+            apart = max(float((value - trusted[0]).abs().max()), float((gradient - trusted[1]).abs().max()))
+            assert apart < 1e-9, f"{work.name}: {name} is {apart:.1e} from lpdiff"
+        start = time.perf_counter()
+        runs[name]()
+        seconds[name] = time.perf_counter() - start
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for turn in range(repeats):
+        for name, run in runs.items():
+            if name in work.few and turn >= max(3, min(repeats, int(5 / seconds[name]))):
+                continue
+            calls = max(1, min(100, int(SAMPLE / seconds[name])))
+            time.sleep(structure.PAUSE)  # threads of the contestant before may spin for a while yet
+            start = time.perf_counter()
+            for _ in range(calls):
+                run()
+            times[name].append((time.perf_counter() - start) / calls)
+    entries = {
+        name: {"seconds": taken, "per_unit": statistics.median(taken) / work.units}
+        for name, taken in times.items()
+    }
+    ours = entries["lpdiff"]["per_unit"]
+    targets: list[dict[str, Any]] = []
+    if work.at_most is not None:
+        told = ours * 1e9
+        targets.append(
+            {"asked": f"at most {work.at_most:g} ns a cell", "found": told, "met": told <= work.at_most}
+        )
+    for peer, factor in work.faster.items():
+        if peer in entries:
+            told = entries[peer]["per_unit"] / ours
+            targets.append({"asked": f"{factor:g}x faster than {peer}", "found": told, "met": told >= factor})
+    return {
+        "name": work.name,
+        "title": work.title,
+        "unit": work.unit,
+        "contestants": entries,
+        "missing": missing,
+        "targets": targets,
+    }
+
+
+def child_large(n: int) -> dict[str, Any]:
+    """One alignment of n x n float32 costs: seconds, and memory beyond the costs."""
+    torch.set_num_threads(1)
+    global_alignment(torch.rand(9, 9), gap=GAP)
+    costs = torch.rand(n, n, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    forget_peak()
+    before = memory(peak=False)
+    start = time.perf_counter()
+    found = global_alignment(costs, gap=GAP, sparse_gradient=True)
+    forward = time.perf_counter() - start
+    found.value.backward()
+    seconds = time.perf_counter() - start
+    assert costs.grad is not None
+    return {
+        "n": n,
+        "forward": forward,
+        "seconds": seconds,
+        "bytes": memory(peak=True) - before,
+        "sparse": costs.grad.layout == torch.sparse_coo,
+        "stored": int(costs.grad._nnz()),
+    }
+
+
+def large(quick: bool) -> dict[str, Any]:
+    n = 1000 if quick else 10_000
+    code = f"import json\nfrom benchmarks.library import *\nprint(json.dumps(child_large({n})))"
+    points = [fresh(code) for _ in range(1 if quick else 3)]
+    last = points[0] | {
+        key: statistics.median(p[key] for p in points) for key in ("forward", "seconds", "bytes")
+    }
+    last["met"] = last["seconds"] < 3 and last["bytes"] < 200e6 and last["sparse"]
+    print(
+        f"\n{n:,} x {n:,} alignment of float32 costs: {last['seconds']:.2f} s, {last['bytes'] / 1e6:.0f} MB "
+        f"beyond the costs, {last['stored']:,} entries of gradient: {'met' if last['met'] else 'MISSED'}"
+    )
+    return last
+
+
+def show(row: dict[str, Any]) -> None:
+    print(f"\n{row['title']}")
+    ours = row["contestants"]["lpdiff"]["per_unit"]
+    for name, entry in row["contestants"].items():
+        told = duration(entry["per_unit"])
+        print(f"  {name:<24} {told:>10} a {row['unit']} {entry['per_unit'] / ours:8.1f}x")
+    for name, reason in row["missing"].items():
+        print(f"  {name:<24} left out: {reason}")
+    for target in row["targets"]:
+        print(f"  target: {target['asked']}: {target['found']:.3g}, {'met' if target['met'] else 'MISSED'}")
+
+
+def main(argv: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--json", type=Path, help="where to write the record")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="works by the start of their names")
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--quick", action="store_true", help="a trial: small sizes, few repeats")
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    quick = arguments.quick
+    repeats = min(arguments.repeats, 3) if quick else arguments.repeats
+    chosen = [w for w in works(quick) if not arguments.only or w.name.startswith(tuple(arguments.only))]
+    with_large = not arguments.only or "large".startswith(tuple(arguments.only))
+    if not chosen and not with_large:
+        parser.error(f"--only: expected the start of one of {', '.join(w.name for w in works(quick))}, large")
+    result: dict[str, Any] = {
+        "command": 'make bench BENCH=library ARGS="--json benchmarks/results/library.json"',
+        "quick": quick,
+        "repeats": repeats,
+        "threads": THREADS,
+        "cores": available_threads(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "versions": versions(),
+        "works": [],
+    }
+    for work in chosen:
+        result["works"].append(measure(work, repeats))
+        show(result["works"][-1])
+    if with_large:
+        result["large"] = large(quick)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+if __name__ == "__main__":
+    main()
