@@ -325,3 +325,28 @@ def _in_a_fork(check: Any) -> bool:
     os.kill(child, 9)
     os.waitpid(child, 0)
     return False
+
+
+def test_an_edit_of_what_a_kernel_calls_is_seen(tmp_path: Path) -> None:
+    """numba's cache watches the kernel's own file alone; the key holds the sources of the others too."""
+    package = tmp_path / "lpdiff"
+    shutil.copytree(ROOT / "lpdiff", package, ignore=shutil.ignore_patterns("__pycache__"))
+    below, above = package / "kernels" / "below.py", package / "kernels" / "above.py"
+    above.write_text(
+        "from .jit import REAL, kernel\nfrom .below import change\n"
+        "def run(x):\n    return change(x)\n"
+        "run = kernel(REAL(REAL))(run)\n"
+    )
+    code = "from lpdiff.kernels.above import run; print(run(3.0), len(run.compile().stats.cache_hits))"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+    told = []
+    for factor in (2, 2, 5):
+        text = f"from .jit import inner\n@inner\ndef change(x):\n    return {factor}.0 * x\n"
+        if not below.exists() or below.read_text() != text:
+            below.write_text(text)
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert not done.returncode, done.stderr
+        told.append(done.stdout.split())
+    assert told == [["6.0", "0"], ["6.0", "1"], ["15.0", "0"]]

@@ -1,7 +1,8 @@
 """How kernels are compiled: at their first call, for one explicit signature, cached on disk.
 
 Inputs are declared read-only, so that frozen and writable arrays meet one and the same compiled function.
-numba tells a stale cache by the file of the function alone: keep what a kernel calls in its own file.
+numba tells a stale cache by the file of the function alone; here the sources of all that a kernel calls are
+part of the key, as a variable that the function closes over.
 
 A first compilation takes 0.1 to 3 s a kernel, so much a function and so much an expression. Hence nothing is
 compiled that a program does not call; functions that kernels call have no entry from Python; and each should
@@ -12,9 +13,13 @@ from __future__ import annotations
 
 import functools
 import gc
+import hashlib
+import inspect
 import operator
+import sys
 import threading
 from collections.abc import Callable
+from types import CellType, FunctionType, ModuleType
 from typing import Any
 
 import numba
@@ -78,13 +83,42 @@ class Kernel:
     def _compile(self) -> Callable[..., Any]:
         compiled: Callable[..., Any]
         try:
-            compiled = _njit(self.signature, cache=True, no_cfunc_wrapper=True, **_OPTIONS)(self.function)
+            function = _keyed(self.function)
+            compiled = _njit(self.signature, cache=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
         except (OSError, RuntimeError) as error:
             # Neither the package's directory nor the user's can be written to, or the disk is full.
             if isinstance(error, RuntimeError) and "cannot cache" not in str(error):
                 raise
             compiled = _njit(self.signature, no_cfunc_wrapper=True, **_OPTIONS)(self.function)
         return compiled
+
+
+def _keyed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, closing over a digest of its sources: numba takes it into the key of its cache."""
+    code = function.__code__.replace(co_freevars=(*function.__code__.co_freevars, "_digest"))
+    closure = (*(function.__closure__ or ()), CellType(_digest(function.__module__)))
+    keyed = FunctionType(code, function.__globals__, function.__name__, function.__defaults__, closure)
+    return functools.update_wrapper(keyed, function)
+
+
+@functools.cache
+def _digest(name: str) -> str:
+    """Of a module's source, and of those of this package that it takes anything from."""
+    package = __name__.rpartition(".")[0]
+    found, open_ = {name}, [name]
+    while open_:
+        for value in vars(sys.modules[open_.pop()]).values():
+            other = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+            if isinstance(other, str) and other.startswith(package + ".") and other not in found:
+                found.add(other)
+                open_.append(other)
+    digest = hashlib.blake2b(digest_size=16)
+    for module in sorted(found):
+        try:
+            digest.update(inspect.getsource(sys.modules[module]).encode())
+        except (OSError, TypeError):  # no source at hand: then nobody edits it
+            digest.update(module.encode())
+    return digest.hexdigest()
 
 
 def kernel(signature: Any = None, *, small: int = 0) -> Any:
