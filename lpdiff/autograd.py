@@ -4,24 +4,27 @@
 arrays and leaves the derivative rules to the operation's torch arithmetic, which may apply the node
 again: so double backward, forward mode, ``vmap`` and ``torch.func`` compose.
 
-Every tensor of an operation is float64 (or a flag), on the CPU, and leads with a batch dimension that is
-B, or 1 where the items share it.
+Every tensor of an operation is on the CPU and leads with a batch dimension that is B, or 1 where the items
+share it. It is float64, or a flag or an index; what an oracle reads may be float32.
 """
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 
 from .status import UnsupportedError
 
-__all__ = ["AbstractOperation", "NumpyNode", "apply"]
+__all__ = ["AbstractOperation", "NumpyNode", "apply", "eager"]
 
 Tensors = tuple[torch.Tensor | None, ...]
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _transforms_active: Any = torch._C._are_functorch_transforms_active
 _unwrap_if_dead: Any = torch._C._functorch.unwrap_if_dead
@@ -129,3 +132,15 @@ class NumpyNode(torch.autograd.Function):
 def apply(operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     """Run an operation as a node of the autograd graph."""
     return NumpyNode.apply(operation, *tensors)
+
+
+def eager(function: Callable[P, R]) -> Callable[P, R]:
+    """Under torch.compile: a graph break. Dynamo must not trace into NumPy code."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_dynamo_compiling():
+            return torch.compiler.disable(function)(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    return wrapper

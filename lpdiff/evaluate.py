@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.autograd import forward_ad
 
-from .autograd import apply
+from .autograd import apply, eager
 from .gradients import Exact, make_gradient
 from .oracle import IndicatorOperation, OracleOperation, densified, marginals, sparsified
 from .problem import AbstractProblem, Parameter, Proposal, costs_of
@@ -27,6 +27,7 @@ _OK = int(Status.OPTIMAL)
 _CPU = torch.device("cpu")
 
 
+@eager
 def evaluate(
     problem: AbstractProblem,
     *parameters: Any,

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from .assemble import Inputs, assemble
 from .auto import AUTO, GENERAL, learned, make_plan
-from .autograd import apply
+from .autograd import apply, eager
 from .engine import Plan
 from .gradients import make_gradient
 from .operations import SolveOperation, known
@@ -21,9 +20,6 @@ from .settings import UNSET, Settings, shared_settings
 from .solution import Solution
 
 __all__ = ["plan", "solve"]
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 Program = LinearProgram | AbstractParametricProgram
 
@@ -64,19 +60,7 @@ def plan(
     return learned(made, dataclasses.replace(lp.form.declared, c=costs.detach().numpy()))
 
 
-def _eager(function: Callable[P, R]) -> Callable[P, R]:
-    """Under torch.compile: a graph break. Dynamo must not trace into NumPy code."""
-
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        if torch.compiler.is_dynamo_compiling():
-            return torch.compiler.disable(function)(*args, **kwargs)
-        return function(*args, **kwargs)
-
-    return wrapper
-
-
-@_eager
+@eager
 def solve(
     program: Program,
     *parameters: Any,

@@ -119,6 +119,15 @@ def test_transforms():
             found.indicator(0)
 
 
+# Dynamo looks at .grad of the tensors that cross its graph break.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_torch_compile_is_a_graph_break():
+    costs = numbers(4, 5).requires_grad_()
+    loss = torch.compile(lambda c: lpdiff.evaluate(Choice(5), 2 * c, 0.5, None).value.sum(), backend="eager")
+    (gradient,) = torch.autograd.grad(loss(costs), costs)
+    assert torch.equal(gradient, 2 * lpdiff.evaluate(Choice(5), costs, 0.5, None).indicator(0).detach())
+
+
 def test_what_the_oracle_refuses_goes_to_the_lp():
     costs, fee = numbers(9, 6).requires_grad_(), numbers(9, seed=1).requires_grad_()
     plain = lpdiff.evaluate(Choice(6), costs, fee, None)
