@@ -24,6 +24,12 @@ def numbers(rng: np.random.Generator, shape: tuple[int, ...], kind: str) -> np.n
     return values
 
 
+def around(rng: np.random.Generator, n: int, m: int) -> tuple[int, int]:
+    """A band that mostly holds the last node."""
+    low, high = (int(k) for k in rng.integers(0, 16, 2))
+    return (low, high) if rng.random() < 0.2 else (low + max(n - m, 0), high + max(m - n, 0))
+
+
 def paths(n: int, m: int, i: int = 0, j: int = 0) -> Iterator[Path]:
     """All paths from node (i, j) to node (n, m)."""
     if (i, j) == (n, m):

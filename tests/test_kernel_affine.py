@@ -14,6 +14,7 @@ from alignments import (
     PAIR,
     ROW,
     all_paths,
+    around,
     is_free,
     last_node,
     moments_of,
@@ -134,12 +135,16 @@ def test_paths_are_those_of_the_table(kind: str, dtype: Any) -> None:
     """Sizes around the eight lanes, in batches with lengths."""
     rng = np.random.default_rng(1)
     for _ in range(14):
-        n, m, size = *(int(k) for k in rng.integers(0, 36, 2)), 3
+        n, m, size = *(int(k) for k in rng.integers(0, 44, 2)), 3
         W, *gaps = instance(rng, size, n, m, kind)
         W = W.astype(dtype)
         lengths = rng.integers(0, n + 1, size), rng.integers(0, m + 1, size)
         lengths[0][0], lengths[1][0] = n, m
-        band = None if rng.random() < 0.4 else (int(rng.integers(0, 12)), int(rng.integers(0, 12)))
+        for k in range(size):  # nothing is read beyond the lengths
+            W[k, lengths[0][k] :], W[k, :, lengths[1][k] :] = np.nan, np.nan
+            for q, gap in enumerate(gaps):
+                gap[k, lengths[q % 2][k] :] = np.nan
+        band = None if rng.random() < 0.3 else around(rng, n, m)
         for free, local in ((FREE[rng.integers(16)], False), (NONE, True)):
             result = align_affine(W, *gaps, *lengths, free=free, local=local, band=band)
             for k, (a, b) in enumerate(zip(*lengths, strict=True)):
@@ -154,6 +159,19 @@ def test_gaps_that_cost_as_much_to_open_are_linear() -> None:
         linear, affine = align(W, rows, cols, **how), align_affine(W, rows, cols, rows, cols, **how)
         assert linear.value.tobytes() == affine.value.tobytes()
         assert (linear.row_gaps.count == affine.row_gaps.count + affine.row_opens.count).all()
+
+
+def test_paths_along_the_edges_of_a_band() -> None:
+    """What stands just outside it is never taken."""
+    rng = np.random.default_rng(8)
+    n = 37
+    i, j = np.indices((n, n))
+    for band in ((0, 0), (0, 3), (2, 17), (3, 0), (17, 1), (9, 9), (12, 9)):
+        for edge in (-band[0], band[1]):  # costs that draw the path there
+            W = rng.random((n, n)) + 0.2 * np.abs(j - i - edge)
+            given = (W, *(rng.random((4, n)) / 4))
+            result = align_affine(*(part[None] for part in given), band=band)
+            check(result, 0, *table(given, band=band), n, (n, n), NONE)
 
 
 def test_names_stand_for_columns() -> None:

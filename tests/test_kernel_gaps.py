@@ -14,6 +14,7 @@ from alignments import (
     PAIR,
     ROW,
     all_paths,
+    around,
     is_free,
     last_node,
     moments_of,
@@ -112,18 +113,33 @@ def test_paths_are_those_of_the_table(kind: str, dtype: Any) -> None:
     """Lengths around the eight lanes, one batch with lengths each."""
     rng = np.random.default_rng(1)
     for _ in range(14):
-        n, m, size = *rng.integers(0, 36, 2), 4
+        n, m, size = *rng.integers(0, 44, 2), 4
         W, rows, cols = (numbers(rng, (size, *s), kind) for s in ((n, m), (n,), (m,)))
         W = W.astype(dtype)
         lengths = rng.integers(0, n + 1, size), rng.integers(0, m + 1, size)
         lengths[0][:2], lengths[1][:2] = n, m
+        for k in range(size):  # nothing is read beyond the lengths
+            W[k, lengths[0][k] :], W[k, :, lengths[1][k] :] = np.nan, np.nan
+            rows[k, lengths[0][k] :], cols[k, lengths[1][k] :] = np.nan, np.nan
         free = FREE[rng.integers(16)]
-        band = None if rng.random() < 0.4 else (int(rng.integers(0, 12)), int(rng.integers(0, 12)))
+        band = None if rng.random() < 0.3 else around(rng, n, m)
         for free_, local in ((free, False), (NONE, True)):
             result = align(W, rows, cols, *lengths, free=free_, local=local, band=band)
             for k, (a, b) in enumerate(zip(*lengths, strict=True)):
                 wanted = table(W[k, :a, :b].astype(float), rows[k, :a], cols[k, :b], free_, local, band)
                 check(result, k, *wanted, m, (a, b), free_)
+
+
+def test_paths_along_the_edges_of_a_band() -> None:
+    """What stands just outside it is never taken."""
+    rng = np.random.default_rng(8)
+    n = 37
+    i, j = np.indices((n, n))
+    for band in ((0, 0), (0, 3), (2, 17), (3, 0), (17, 1), (9, 9), (12, 9)):
+        for edge in (-band[0], band[1]):  # costs that draw the path there
+            W, (rows, cols) = rng.random((n, n)) + 0.2 * np.abs(j - i - edge), rng.random((2, n)) / 4
+            result = align(W[None], rows[None], cols[None], band=band)
+            check(result, 0, *table(W, rows, cols, band=band), n, (n, n), NONE)
 
 
 def test_names_stand_for_columns() -> None:

@@ -94,6 +94,8 @@ def test_paths_are_those_of_the_table(kind: str, dtype: Any) -> None:
         W = numbers(rng, (size, n, m), kind).astype(dtype)
         lengths = rng.integers(1, n + 1, size), rng.integers(1, m + 1, size)
         lengths[0][0], lengths[1][0] = n, m
+        for k in range(size):  # nothing is read beyond the lengths
+            W[k, lengths[0][k] :], W[k, :, lengths[1][k] :] = np.nan, np.nan
         result = search(W, *lengths)
         for k, (a, b) in enumerate(zip(*lengths, strict=True)):
             check(result, k, *table(W[k, :a, :b].astype(float), 1, 1, [False] * b), m)

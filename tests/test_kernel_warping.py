@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from alignments import moments_of, numbers, slope
+from alignments import around, moments_of, numbers, slope
 
 from lpdiff.kernels import warping
 from lpdiff.kernels.rows import CellPaths
@@ -17,6 +17,7 @@ from lpdiff.kernels.warping import SYMMETRIC, Steps, warp
 STEPS: dict[str, Steps] = {
     "symmetric1": SYMMETRIC,
     "symmetric2": ((1, 1, 2.0), (1, 0, 1.0), (0, 1, 1.0)),
+    "weighted": ((1, 1, 1.5), (1, 0, 0.5), (0, 1, 0.75)),
     "asymmetric": ((1, 1, 1.0), (1, 0, 1.0), (1, 2, 1.0)),
     "long": ((2, 1, 1.5), (1, 1, 1.0), (1, 2, 1.25), (0, 3, 0.5)),
     "turned": ((0, 1, 1.0), (1, 1, 1.0), (3, 0, 1.0), (1, 0, 2.0)),
@@ -104,15 +105,29 @@ def test_paths_are_those_of_the_table(steps: Steps, kind: str, dtype: Any) -> No
     """Sizes around the eight lanes, in batches with lengths."""
     rng = np.random.default_rng(1)
     for _ in range(8):
-        n, m, size = *(int(k) for k in rng.integers(1, 36, 2)), 3
+        n, m, size = *(int(k) for k in rng.integers(1, 44, 2)), 3
         W = numbers(rng, (size, n, m), kind).astype(dtype)
         lengths = rng.integers(1, n + 1, size), rng.integers(1, m + 1, size)
         lengths[0][0], lengths[1][0] = n, m
+        for k in range(size):  # nothing is read beyond the lengths
+            W[k, lengths[0][k] :], W[k, :, lengths[1][k] :] = np.nan, np.nan
         begin, end = OPEN[rng.integers(4)]
-        band = None if rng.random() < 0.4 else (int(rng.integers(0, 12)), int(rng.integers(0, 12)))
+        band = None if rng.random() < 0.3 else around(rng, n, m)
         result = warp(W, *lengths, steps=steps, band=band, open_begin=begin, open_end=end)
         for k, (a, b) in enumerate(zip(*lengths, strict=True)):
             check(result, k, *table(W[k, :a, :b].astype(float), steps, band, begin, end), m)
+
+
+@pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
+def test_paths_along_the_edges_of_a_band(steps: Steps) -> None:
+    """What stands just outside it, from rows before, is never taken."""
+    rng = np.random.default_rng(6)
+    n = 37
+    i, j = np.indices((n, n))
+    for band in ((0, 0), (0, 3), (1, 5), (2, 17), (3, 0), (9, 2), (17, 1), (9, 9)):
+        for edge in (-band[0], band[1]):  # costs that draw the path there
+            W = rng.random((n, n)) + 0.2 * np.abs(j - i - edge)
+            check(warp(W[None], steps=steps, band=band), 0, *table(W, steps, band, False, False), n)
 
 
 def test_strips_and_rows_agree(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ from .strips import (
     first_step,
     free_bits,
     known,
+    leading,
     lengths_of,
     of_border,
     of_rows,
@@ -119,7 +120,7 @@ def align_affine(
             *(flags, local, low, high, value, status, *written, start, stop),
         )
 
-    run_spans(size, threads_for(1.5 * size * n * min(m, low + high), threads), work)
+    run_spans(size, threads_for(1.6 * size * n * min(m, low + high), threads), work)
     return AffineAlignment(value, status, *moments)
 
 
@@ -130,15 +131,16 @@ def _fill(
 ):  # fmt: skip
     """Fill the table. Returns H at the end node, which goes to ``end``; NaN where a cost is not one.
 
+    names, col_gap, col_open: by the column of nodes that they lead to, see ``leading``.
     top, top_row: H and R above a strip, from eight entries before column 0 to eight after column m.
     codes: bits of a step: R further < opened; C further < opened; R < pair; C < both; and for local
     alignments: all >= 0.
     index, real: room for 32 and 24 numbers.
     """
     planes = 5 if local else 4
-    stride, part = planes * steps(m, low, high), local or low < n or high < m
+    stride = planes * steps(m, low, high)
     infinite, zero, huge, tiny = w.fill(np.inf), w.fill(0.0), w.fill(HUGE), w.fill(-HUGE)
-    fine = w.same(zero, zero)
+    fine, cells = w.same(zero, zero), n > 0 and m > 0
     free_first = w.add(w.lanes(), w.fill_index(0 if free & ROWS_START else NOWHERE))
     free_last = w.add(w.lanes(), w.fill_index(m if free & ROWS_END else NOWHERE))
     open_top(top, m)
@@ -157,10 +159,10 @@ def _fill(
         row_opens, row_gaps = w.load(real, 0), w.load(real, 8)
         gratis_lanes = w.less(zero, w.load(real, 16))
         paired = w.less(w.fill_index(0), w.add(w.lanes(), w.fill_index(i)))
-        # Between these all lanes are inside, at columns that have a left and a right.
-        steady, unsteady = 8 + larger(i + 7 - low, np.int64(0)), smaller(m, i + high + 1)
-        if last < 7 and part:
-            unsteady = 0
+        # Between these all lanes are inside, at columns that have a left and a right. Where lanes stand for
+        # rows beyond the last, they read its costs, and nothing comes of it.
+        steady, unsteady = 8 + larger(i + 7 - low, np.int64(0)), smaller(m, i + high + 1) if cells else 0
+        watched = end[1] + (end[0] & 7) if i + (end[0] & 7) == end[0] else -1
         begin, p = first_step(i, low), stride * (i >> 3)
         here = in_row = in_column = diagonal = opens = gaps = infinite
         if begin > 0 or i == 0:
@@ -168,12 +170,13 @@ def _fill(
             diagonal = w.enter(infinite, top[begin + 7] if i > 0 else 0.0)
         name, best, at = w.fill_index(0), infinite, w.fill_index(0)
         for s in range(begin, smaller(m, i + last + high) + last + 1):
-            upper, upper_row = w.enter(here, top[s + 8]), w.enter(in_row, top_row[s + 8])
+            upper, upper_row = (
+                w.enter(here, top[np.uint64(s + 8)]),
+                w.enter(in_row, top_row[np.uint64(s + 8)]),
+            )
             opened, further, cost, inside = row_opens, row_gaps, zero, fine
-            if m > 0:
-                j = larger(smaller(s, m) - 1, np.int64(0))
-                opens, gaps = w.enter(opens, col_open[j]), w.enter(gaps, col_gap[j])
-                name = w.enter(name, names[j])
+            opens, gaps = w.enter(opens, col_open[np.uint64(s)]), w.enter(gaps, col_gap[np.uint64(s)])
+            name = w.enter(name, names[np.uint64(s)])
             if steady <= s < unsteady:
                 cost = w.pick(c, skewed, s) if dense else w.pick(c, w.add(row_offset, name), 0)
             else:
@@ -181,31 +184,31 @@ def _fill(
                 inside = w.both(w.less(enters, step), w.less(step, leaves))
                 gratis = w.either(w.same(step, free_first), w.same(step, free_last))
                 opened, further = w.choose(gratis, zero, opened), w.choose(gratis, infinite, further)
-                if m > 0 and n > 0:
+                if cells:
                     cost = w.pick(c, w.add(row_offset, name), 0)
                     cost = w.choose(w.both(inside, paired), cost, zero)
             fine = w.both(fine, w.less(tiny, cost))
             fine = w.both(fine, w.either(w.less(cost, huge), w.same(cost, infinite)))
             opened, further = w.add(upper, opened), w.add(upper_row, further)
-            codes[p] = w.bits(w.less(further, opened))
-            in_row = w.choose(inside, w.least(further, opened), infinite)
+            codes[np.uint64(p)] = w.bits(w.less(further, opened))
+            in_row = w.least(further, opened)  # outside a band, R leads only further out
             opened = w.add(here, w.choose(gratis_lanes, zero, opens))
             further = w.add(in_column, w.choose(gratis_lanes, infinite, gaps))
-            codes[p + 1] = w.bits(w.less(further, opened))
+            codes[np.uint64(p + 1)] = w.bits(w.less(further, opened))
             in_column, diagonal = w.least(further, opened), w.add(diagonal, cost)
-            codes[p + 2] = w.bits(w.less(in_row, diagonal))
+            codes[np.uint64(p + 2)] = w.bits(w.less(in_row, diagonal))
             here = w.least(in_row, diagonal)
-            codes[p + 3] = w.bits(w.less(in_column, here))
+            codes[np.uint64(p + 3)] = w.bits(w.less(in_column, here))
             here = w.choose(inside, w.least(in_column, here), infinite)
             if local:
-                codes[p + 4] = w.bits(w.either(w.less(zero, here), w.same(zero, here)))
+                codes[np.uint64(p + 4)] = w.bits(w.either(w.less(zero, here), w.same(zero, here)))
                 here = w.choose(inside, w.least(here, zero), infinite)
                 better = w.less(here, best)
                 best, at = w.choose(better, here, best), w.choose(better, w.fill_index(s), at)
-            elif s == end[1] + (end[0] & 7) and end[0] - i == end[0] & 7:
+            elif s == watched:
                 value = w.lane_of(here, end[0] & 7)
             diagonal = upper
-            top[s + 1], top_row[s + 1] = w.lane_of(here, 7), w.lane_of(in_row, 7)
+            top[np.uint64(s + 1)], top_row[np.uint64(s + 1)] = w.lane_of(here, 7), w.lane_of(in_row, 7)
             p += planes
         if local:
             for r in range(last + 1):
@@ -250,6 +253,7 @@ def _span(
     top, top_row, end = np.empty(m + 17), np.empty(m + 17), np.empty(2, np.int64)
     codes = np.empty((n // 8 + 1) * steps(m, low, high) * (5 if local else 4), np.uint8)
     moves, index, real = np.empty(n + m, np.uint8), np.empty(32, np.int64), np.empty(24)
+    names_to, gaps_to, opens_to = np.empty(m + 8, np.int64), np.empty(m + 8), np.empty(m + 8)
     for k in range(start, stop):
         c, name = costs[k if len(costs) > 1 else 0], names[k if len(names) > 1 else 0]
         row_k, col_k = row_gap[k if len(row_gap) > 1 else 0], col_gap[k if len(col_gap) > 1 else 0]
@@ -260,8 +264,11 @@ def _span(
             continue
         if not (allowed(row_o, nk) and allowed(col_o, mk)):
             continue
+        leading(name, mk, names_to)
+        leading(col_k, mk, gaps_to)
+        leading(col_o, mk, opens_to)
         z = _fill(
-            c, width, name, dense, row_k, col_k, row_o, col_o, nk, mk, free, local, low, high,
+            c, width, names_to, dense, row_k, gaps_to, row_o, opens_to, nk, mk, free, local, low, high,
             top, top_row, codes, index, real, end,
         )  # fmt: skip
         if np.isnan(z):

@@ -55,6 +55,7 @@ from .strips import (
     first_step,
     free_bits,
     known,
+    leading,
     lengths_of,
     of_border,
     of_rows,
@@ -127,7 +128,7 @@ def align(
             *(value, status, *pairs.arrays, *row_gaps.arrays, *col_gaps.arrays, start, stop),
         )
 
-    run_spans(size, threads_for(0.7 * size * n * min(m, low + high), threads), work)
+    run_spans(size, threads_for(1.2 * size * n * min(m, low + high), threads), work)
     return Alignment(value, status, pairs, row_gaps, col_gaps)
 
 
@@ -137,14 +138,15 @@ def _fill(
 ):  # fmt: skip
     """Fill the table. Returns its entry at the end node, which goes to ``end``; NaN where a cost is not one.
 
+    names, col_gap: by the column of nodes that they lead to, see ``leading``.
     top: the row above a strip, from eight entries before column 0 to eight after column m.
     codes: bits of a step: upper < diagonal; left < both; and for local alignments: all >= 0.
     index, real: room for 32 and 16 numbers.
     """
     planes = 3 if local else 2
-    stride, part = planes * steps(m, low, high), local or low < n or high < m
+    stride = planes * steps(m, low, high)
     infinite, zero, huge, tiny = w.fill(np.inf), w.fill(0.0), w.fill(HUGE), w.fill(-HUGE)
-    fine = w.same(zero, zero)
+    fine, cells = w.same(zero, zero), n > 0 and m > 0
     free_first = w.add(w.lanes(), w.fill_index(0 if free & ROWS_START else NOWHERE))
     free_last = w.add(w.lanes(), w.fill_index(m if free & ROWS_END else NOWHERE))
     open_top(top, m)
@@ -160,10 +162,10 @@ def _fill(
         enters, leaves, row_cost = w.load(index, 16), w.load(index, 24), w.load(real, 0)
         gratis_lanes = w.less(zero, w.load(real, 8))
         paired = w.less(w.fill_index(0), w.add(w.lanes(), w.fill_index(i)))
-        # Between these all lanes are inside, at columns that have a left and a right.
-        steady, unsteady = 8 + larger(i + 7 - low, np.int64(0)), smaller(m, i + high + 1)
-        if last < 7 and part:
-            unsteady = 0
+        # Between these all lanes are inside, at columns that have a left and a right. Where lanes stand for
+        # rows beyond the last, they read its costs, and nothing comes of it.
+        steady, unsteady = 8 + larger(i + 7 - low, np.int64(0)), smaller(m, i + high + 1) if cells else 0
+        watched = end[1] + (end[0] & 7) if i + (end[0] & 7) == end[0] else -1
         begin, p = first_step(i, low), stride * (i >> 3)
         here = diagonal = across = infinite
         if begin > 0 or i == 0:
@@ -171,36 +173,34 @@ def _fill(
             diagonal = w.enter(infinite, top[begin + 7] if i > 0 else 0.0)
         name, best, at = w.fill_index(0), infinite, w.fill_index(0)
         for s in range(begin, smaller(m, i + last + high) + last + 1):
-            upper, gap, cost, inside = w.enter(here, top[s + 8]), row_cost, zero, fine
-            if m > 0:
-                j = larger(smaller(s, m) - 1, np.int64(0))
-                across, name = w.enter(across, col_gap[j]), w.enter(name, names[j])
+            upper, gap, cost, inside = w.enter(here, top[np.uint64(s + 8)]), row_cost, zero, fine
+            across, name = w.enter(across, col_gap[np.uint64(s)]), w.enter(name, names[np.uint64(s)])
             if steady <= s < unsteady:
                 cost = w.pick(c, skewed, s) if dense else w.pick(c, w.add(row_offset, name), 0)
             else:
                 step = w.fill_index(s)
                 inside = w.both(w.less(enters, step), w.less(step, leaves))
                 gap = w.choose(w.either(w.same(step, free_first), w.same(step, free_last)), zero, gap)
-                if m > 0 and n > 0:
+                if cells:
                     cost = w.pick(c, w.add(row_offset, name), 0)
                     cost = w.choose(w.both(inside, paired), cost, zero)
             fine = w.both(fine, w.less(tiny, cost))
             fine = w.both(fine, w.either(w.less(cost, huge), w.same(cost, infinite)))
             diagonal, above = w.add(diagonal, cost), w.add(upper, gap)
             left = w.add(here, w.choose(gratis_lanes, zero, across))
-            codes[p] = w.bits(w.less(above, diagonal))
+            codes[np.uint64(p)] = w.bits(w.less(above, diagonal))
             here = w.least(above, diagonal)
-            codes[p + 1] = w.bits(w.less(left, here))
+            codes[np.uint64(p + 1)] = w.bits(w.less(left, here))
             here = w.choose(inside, w.least(left, here), infinite)
             if local:
-                codes[p + 2] = w.bits(w.either(w.less(zero, here), w.same(zero, here)))
+                codes[np.uint64(p + 2)] = w.bits(w.either(w.less(zero, here), w.same(zero, here)))
                 here = w.choose(inside, w.least(here, zero), infinite)
                 better = w.less(here, best)
                 best, at = w.choose(better, here, best), w.choose(better, w.fill_index(s), at)
-            elif s == end[1] + (end[0] & 7) and end[0] - i == end[0] & 7:
+            elif s == watched:
                 value = w.lane_of(here, end[0] & 7)
             diagonal = upper
-            top[s + 1] = w.lane_of(here, 7)
+            top[np.uint64(s + 1)] = w.lane_of(here, 7)
             p += planes
         if local:
             for r in range(last + 1):
@@ -239,6 +239,7 @@ def _span(
     top, end, moves = np.empty(m + 17), np.empty(2, np.int64), np.empty(n + m, np.uint8)
     codes = np.empty((n // 8 + 1) * steps(m, low, high) * (3 if local else 2), np.uint8)
     index, real = np.empty(32, np.int64), np.empty(16)
+    names_to, gaps_to = np.empty(m + 8, np.int64), np.empty(m + 8)
     for k in range(start, stop):
         c, name = costs[k if len(costs) > 1 else 0], names[k if len(names) > 1 else 0]
         row_k, col_k = row_gap[k if len(row_gap) > 1 else 0], col_gap[k if len(col_gap) > 1 else 0]
@@ -246,9 +247,12 @@ def _span(
         value[k], status[k] = np.nan, INVALID
         if not (allowed(row_k, nk) and allowed(col_k, mk) and known(name, mk, width)):
             continue
+        leading(name, mk, names_to)
+        leading(col_k, mk, gaps_to)
         z = _fill(
-            c, width, name, dense, row_k, col_k, nk, mk, free, local, low, high, top, codes, index, real, end
-        )
+            c, width, names_to, dense, row_k, gaps_to, nk, mk, free, local, low, high,
+            top, codes, index, real, end,
+        )  # fmt: skip
         if np.isnan(z):
             continue
         i, j = end[0], end[1]

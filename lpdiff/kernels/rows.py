@@ -101,7 +101,7 @@ def sweep(table: Sweep, longest: int, threads: int) -> CellPaths:
         )
 
     n, m = table.costs.shape[1] // max(table.width, 1), table.names.shape[1]
-    run_spans(size, threads_for(0.7 * size * n * min(m, table.low + table.high + 1), threads), work)
+    run_spans(size, threads_for(1.1 * size * n * min(m, table.low + table.high + 1), threads), work)
     return CellPaths(value, status, cells)
 
 

@@ -49,6 +49,7 @@ __all__ = [
     "first_step",
     "free_bits",
     "known",
+    "leading",
     "lengths_of",
     "of_border",
     "of_rows",
@@ -214,6 +215,13 @@ def of_border(i, n, first, last, real, place):
     """1 in the lanes of the first and the last row of nodes where they are free."""
     for r in range(8):
         real[place + r] = 1.0 if (i + r == 0 and first) or (i + r == n and last) else 0.0
+
+
+@inner
+def leading(values, m, out):
+    """Numbers of columns by the column of nodes that they lead to, 1 to m; beyond, any number of theirs."""
+    for j in range(m + 8):
+        out[j] = values[larger(smaller(j, m) - 1, np.int64(0))] if m > 0 else 0
 
 
 @inner

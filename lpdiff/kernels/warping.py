@@ -102,7 +102,7 @@ def warp(
             *(value, status, *cells.arrays, start, stop),
         )
 
-    run_spans(size, threads_for(0.7 * size * n * min(m, low + high + 1), threads), work)
+    run_spans(size, threads_for(1.1 * size * n * min(m, low + high + 1), threads), work)
     return CellPaths(value, status, cells)
 
 
@@ -117,7 +117,7 @@ def _fill(
     codes: bits of a step: from above < from the diagonal; from the left < both.
     index, real: room for 32 and 16 numbers.
     """
-    stride, part = 2 * most_steps(m, low, high), low < n or high < m
+    stride = 2 * most_steps(m, low, high)
     infinite, zero, huge, tiny = w.fill(np.inf), w.fill(0.0), w.fill(HUGE), w.fill(-HUGE)
     fine, rightward = w.same(zero, zero), w.fill(right_weight)
     for j in range(m + 16):
@@ -133,17 +133,23 @@ def _fill(
         row_offset, skewed = w.load(index, 0), w.load(index, 8)
         enters, leaves = w.load(index, 16), w.load(index, 24)
         across, down = w.load(real, 0), w.load(real, 8)
-        # Between these all lanes are inside.
+        # Between these all lanes are inside. Where they stand for rows beyond the last, they read its costs,
+        # and nothing comes of it.
         steady, unsteady = 7 + larger(i + 7 - low, np.int64(0)), smaller(m, i + high + 1)
-        if last < 7 and part:
-            unsteady = 0
+        watched = np.int64(0) if open_end else m - 1 + last
+        if i + last < n - 1:
+            watched = m + 8
         begin, p = first_step(i, low), stride * (i >> 3)
         here = diagonal = infinite
         if begin > 0 or i == 0:
             diagonal = w.enter(infinite, top[begin + 7] if i > 0 else 0.0)
         column = w.fill_index(0)
         for s in range(begin, smaller(m - 1, i + last + high) + last + 1):
-            upper, inside, column = w.enter(here, top[s + 8]), fine, w.enter(column, smaller(s, m - 1))
+            upper, inside, column = (
+                w.enter(here, top[np.uint64(s + 8)]),
+                fine,
+                w.enter(column, smaller(s, m - 1)),
+            )
             if steady <= s < unsteady:
                 cost = w.pick(c, skewed, s + 1)
             else:
@@ -155,16 +161,16 @@ def _fill(
             diagonal = w.add(diagonal, w.multiply(across, cost))
             above = w.add(upper, w.multiply(down, cost))
             left = w.add(here, w.multiply(rightward, cost))
-            codes[p] = w.bits(w.less(above, diagonal))
+            codes[np.uint64(p)] = w.bits(w.less(above, diagonal))
             here = w.least(above, diagonal)
-            codes[p + 1] = w.bits(w.less(left, here))
+            codes[np.uint64(p + 1)] = w.bits(w.less(left, here))
             here = w.choose(inside, w.least(left, here), infinite)
-            if i + last == n - 1 and (open_end or s == m - 1 + last):
+            if s >= watched:
                 bottom = w.lane_of(here, last)
                 if bottom < value:
                     value, end[0] = bottom, s - last
             diagonal = upper
-            top[s + 1] = w.lane_of(here, 7)
+            top[np.uint64(s + 1)] = w.lane_of(here, 7)
             p += 2
     return value if w.every(fine) else np.nan
 
