@@ -1,4 +1,4 @@
-"""Shortest paths through grids: ``paths`` on the graph of the neighbouring cells."""
+"""Shortest paths through grids: ``paths`` on the graph of the neighbouring cells, and a solver without it."""
 
 from __future__ import annotations
 
@@ -6,18 +6,77 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Unpack
+from typing import Any, ClassVar, Literal, Unpack
 
 import numpy as np
 import torch
 
+from lpdiff import AbstractProblem, LinearProgram, Status, UnsupportedError, evaluate
+from lpdiff.problem import Moments, Parameter, Proposal
 from lpdiff.problems.base import ProblemModule, SolveOptions, named
-from lpdiff.problems.graphs import Graph, nested
-from lpdiff.problems.paths import PathSolution, find_path
+from lpdiff.problems.graphs import Graph, explaining, nested, read_nodes
+from lpdiff.problems.paths import PathProblem, PathSolution, find_path
 
-__all__ = ["GridPath", "GridPathSolution", "Moves", "grid_graph", "grid_path"]
+__all__ = ["GridPath", "GridPathSolution", "GridProblem", "Moves", "grid_graph", "grid_path"]
 
 Moves = Literal[4, 8, "monotone"]
+
+
+@dataclass(frozen=True, eq=False)
+class GridProblem(AbstractProblem):
+    """Paths through a grid whose cells cost something.
+
+    Parameters: costs (H, W), then the numbers of the first and the last cell. The LP is that of ``paths``.
+    """
+
+    shape: tuple[int, int]
+    moves: Moves = 8
+    once: bool = False
+
+    has_oracle: ClassVar[bool] = True
+
+    @cached_property
+    def parameters(self) -> tuple[Parameter, ...]:
+        return (
+            Parameter("costs", self.shape),
+            *(Parameter(name, (), kind="data") for name in ("start", "end")),
+        )
+
+    @cached_property
+    def paths(self) -> PathProblem:
+        """The same problem on the graph of the grid; its declared path runs from corner to corner."""
+        graph = grid_graph(*self.shape, self.moves)
+        return PathProblem(
+            graph, self.moves == "monotone", True, 0, graph.nodes - 1, longest=False, once=self.once
+        )
+
+    @property
+    def program(self) -> LinearProgram:
+        return self.paths.program
+
+    def data(self, costs: torch.Tensor, start: torch.Tensor, end: torch.Tensor) -> dict[str, Any]:
+        return self.paths.data(costs.flatten(-2), start, end)
+
+    def propose(self, *arrays: np.ndarray, threads: int = 1) -> Proposal:
+        from lpdiff.batch import run_spans, threads_for
+        from lpdiff.kernels.grids import grid_paths
+
+        costs, start, end = arrays
+        size, (height, width) = len(costs), self.shape
+        value, status = np.empty(size), np.empty(size, dtype=np.int8)
+        length, path = np.empty(size, dtype=np.int32), np.empty((size, height * width), dtype=np.int32)
+        moves, flat = 2 if self.moves == "monotone" else self.moves, costs.reshape(size, height * width)
+
+        def work(first: int, last: int) -> None:
+            found = (value, status, length, path)
+            grid_paths(flat, height, width, moves, start, end, first, last, *found)
+
+        run_spans(size, threads_for((5.0 if moves == 2 else 70.0) * size * height * width, threads), work)
+        invalid = dict.fromkeys(np.flatnonzero(status == Status.INVALID).tolist(), "a cost is NaN or -inf")
+        index = path[:, : int(length.max(initial=0))].astype(np.int64)
+        inside = np.arange(index.shape[1]) < length[:, None]
+        index[~inside] = 0
+        return Proposal(value, status, (Moments(index, inside.astype(float)),), invalid)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,8 +87,32 @@ class GridPathSolution(PathSolution):
 
     @cached_property
     def indicator(self) -> torch.Tensor:
-        """(*batch, H, W) 1 on the cells of the path, ends included. See ``edge_indicator``."""
+        """(*batch, H, W) 1 on the cells of the path, ends included; of cells, the value's gradient.
+
+        Piecewise constant: gradients through it are those of the rule chosen (``gradient=``), or refused.
+        """
         return self.node_indicator.unflatten(-1, self.shape)
+
+    @cached_property
+    def node_indicator(self) -> torch.Tensor:
+        """(*batch, H W), the same."""
+        if self.solution is None:
+            return self.evaluation.indicator(0).flatten(-2)
+        return super().node_indicator
+
+    @cached_property
+    def edge_indicator(self) -> torch.Tensor:
+        """(*batch, E) 1 on the edges of the path, where costs are those of edges.
+
+        Raises:
+            UnsupportedError: costs are those of cells: read ``indicator``, or ``edges``.
+        """
+        if self.solution is None:
+            raise UnsupportedError(
+                "edge_indicator: these costs are of cells, and have an indicator. The steps are in edges; "
+                "solver='path' tells both"
+            )
+        return super().edge_indicator
 
     @cached_property
     def cells(self) -> torch.Tensor:
@@ -43,6 +126,23 @@ class GridPathSolution(PathSolution):
         """The cells (row, column) of each path, a list an item; empty where there is none."""
         width = self.shape[1]
         return nested(self.nodes, lambda nodes: [divmod(v, width) for v in nodes if v >= 0])
+
+    @cached_property
+    def _walk(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.solution is not None:
+            return super()._walk
+        index, weight = (moment.numpy() for moment in self.evaluation.moments[0])
+        nodes = np.where(weight > 0.5, index, -1)
+        nodes = np.pad(nodes, ((0, 0), (0, max(0, 1 - nodes.shape[1]))), constant_values=-1)
+        graph, batch = self.problem.graph, self.value.shape
+        arcs = {True: [0], False: [0, 1]}[self.problem.directed]
+        keys = np.concatenate([graph.pairs[k] * graph.nodes + graph.pairs[1 - k] for k in arcs])
+        order = np.argsort(keys)
+        place = np.searchsorted(keys[order], nodes[:, :-1] * graph.nodes + nodes[:, 1:])
+        edges = order[np.minimum(place, len(order) - 1)] % max(graph.edges, 1) if len(order) else nodes[:, 1:]
+        edges = np.where(nodes[:, 1:] >= 0, edges, -1)
+        made = [torch.from_numpy(a).reshape(*batch, a.shape[1]) for a in (nodes, edges)]
+        return made[0].to(self.value.device), made[1].to(self.value.device)
 
 
 @functools.lru_cache(maxsize=32)
@@ -98,10 +198,10 @@ def grid_path(
         ValueError: shapes that do not fit, or cells that there are not.
         SolveError: an item without a path, or with a negative cycle (unless ``throw=False``).
 
-    The LP: see the module's text; costs of cells are those of split nodes. Recognised as one path through a
-    network; ``"monotone"``: dynamic programming in O(HW), any costs; else Dijkstra's algorithm, O(HW log HW),
-    which needs costs >= 0 (two cells, to and fro, would be a cycle). With ``once=True`` they may
-    be, and items in which a cycle pays go to the network simplex.
+    The LP: see ``paths``; costs of cells are those of split nodes. Recognised as one path through a network.
+    Costs of cells have a solver of their own, which needs no graph: for ``"monotone"`` a table, O(HW), any
+    costs; else Dijkstra's algorithm, O(HW log HW), for costs >= 0 (two cells, to and fro, would be a cycle).
+    With ``once=True`` they may be negative, and the network simplex solves where a cycle pays.
 
     References: Elmachtoub and Grigas 2022 (the monotone grid); Vlastelica et al. 2020 (terrain maps).
 
@@ -119,7 +219,7 @@ def grid_path(
                 "shape=(H, W)"
             )
         height, width = (int(size) for size in tensor.shape[-2:])
-        tensor = _masked(tensor, mask).flatten(-2)
+        tensor = _masked(tensor, mask)
     else:
         if mask is not None:
             raise ValueError("mask: for costs of cells. Forbid an edge by the cost +inf")
@@ -133,8 +233,22 @@ def grid_path(
             f"moves={moves!r}; got {tuple(tensor.shape)}"
         )
     ends = [_read_cell(*given, height, width) for given in (("start", start, 0), ("end", end, -1))]
+    if shape is None and (moves == "monotone" or not bool((tensor.detach() < 0).any())):
+        return _by_cells(GridProblem((height, width), moves, once), tensor, ends[0], ends[1], how)
+    tensor = tensor if shape is not None else tensor.flatten(-2)
     found = find_path(graph, tensor, *ends, moves == "monotone", shape is None, False, once, how)
     return GridPathSolution(*found, (height, width))
+
+
+def _by_cells(
+    problem: GridProblem, costs: torch.Tensor, start: Any, end: Any, how: SolveOptions
+) -> GridPathSolution:
+    """Costs of cells, on which no cycle pays: what the grid's own solver takes."""
+    shape, batch = problem.shape, tuple(costs.shape[:-2])
+    ends = [read_nodes(*given, shape[0] * shape[1], batch) for given in (("start", start), ("end", end))]
+    with explaining(INFEASIBLE="no open path leads from start to end"):
+        found = evaluate(problem, costs, *ends, **how)
+    return GridPathSolution(found.value, found, problem.paths, ends[0], ends[1], shape)
 
 
 def _masked(costs: torch.Tensor, mask: Any) -> torch.Tensor:

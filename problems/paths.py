@@ -243,8 +243,8 @@ def graph_path(
     """Shortest paths from source to target.
 
     Args:
-        edges: (E, 2) integers, a pair (tail, head) an edge; parallel edges and loops are allowed. Or a ``Graph``
-            (``graphs.read_graph``), which need not be read again.
+        edges: (E, 2) integers, a pair (tail, head) an edge; parallel edges and loops are allowed. Or a
+            ``Graph`` (``graphs.read_graph``), which need not be read again.
         costs: (*batch, E), or (*batch, nodes) with ``of="nodes"``, where a path pays for each node it visits,
             both ends included. +inf forbids. Negative costs are fine where no cycle is negative.
         source, target: Nodes, for all items or one an item, (*batch,). Equal ones make a path without edges.

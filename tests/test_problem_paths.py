@@ -14,7 +14,7 @@ from scipy.sparse import csgraph, csr_array
 import lpdiff
 from lpdiff import SolveError, Status
 from lpdiff.problems.graphs import Graph, read_graph
-from lpdiff.problems.grids import GridPath, grid_graph, grid_path
+from lpdiff.problems.grids import GridPath, GridProblem, grid_graph, grid_path
 from lpdiff.problems.paths import GraphPath, LongestPath, PathProblem, graph_path, longest_path
 
 DENSE = np.array(list(itertools.permutations(range(5), 2)))
@@ -381,6 +381,56 @@ def test_negative_costs_on_the_monotone_grid_by_a_table():
     assert torch.allclose(grid_path(costs, moves="monotone").value, table[:, -1, -1])
     with pytest.raises(SolveError, match="cycle of negative cost"):
         grid_path(costs, moves=4)
+
+
+@pytest.mark.parametrize("moves", [4, 8, "monotone"])
+@pytest.mark.parametrize("solver", ["highs", "path"])
+def test_grids_by_their_own_solver_and_by_the_lp(solver, moves):
+    torch.manual_seed(3)
+    costs = torch.rand(3, 10, 5, 6, dtype=torch.float64)
+    costs[torch.rand(costs.shape) < 0.25] = torch.inf
+    costs.requires_grad_()
+    own, other = (grid_path(costs, moves=moves, throw=False, solver=s) for s in ("auto", solver))
+    assert own.evaluation.solver == "oracle" and own.solution is None
+    assert other.solution.statistics[solver] >= int(other.ok.sum())
+    assert 3 < int(own.ok.sum()) < 30
+    assert torch.equal(own.status, other.status) and torch.equal(own.nodes, other.nodes)
+    assert torch.allclose(own.value, other.value) and torch.equal(own.edges, other.edges)
+    assert own.decode() == other.decode() and torch.equal(own.cells, other.cells)
+    assert torch.allclose(own.indicator[own.ok], other.indicator[own.ok])
+    grads = [torch.autograd.grad(found.value[own.ok].sum(), costs)[0] for found in (own, other)]
+    assert torch.allclose(*grads) and grads[0].sum() > 0
+    steps = other.edge_indicator.detach()[own.ok]
+    for edges, marked in zip(own.edges[own.ok].tolist(), steps, strict=True):
+        assert sorted(e for e in edges if e >= 0) == marked.nonzero()[:, 0].tolist()
+    with pytest.raises(lpdiff.UnsupportedError, match="these costs are of cells"):
+        _ = own.edge_indicator
+    with pytest.raises(lpdiff.UnsupportedError, match="gradient="):
+        own.indicator[own.ok].sum().backward()
+    assert torch.autograd.gradcheck(
+        lambda c: grid_path(c, moves=moves).value, costs.detach().nan_to_num(posinf=2.0).requires_grad_(),
+        fast_mode=True,
+    )  # fmt: skip
+
+
+def test_grids_that_their_own_solver_refuses():
+    costs = torch.rand(4, 3, 3, dtype=torch.float64)
+    costs[1, 0, 1] = -0.1  # a cycle: to and fro
+    problem = GridProblem((3, 3), 8)
+    with pytest.raises(SolveError, match="item 1: unbounded"):
+        lpdiff.evaluate(problem, costs, 0, 8)
+    once = lpdiff.evaluate(GridProblem((3, 3), 8, once=True), costs, 0, 8)
+    assert once.solver == "oracle" and once.ok.all()
+    assert torch.allclose(once.value, grid_path(costs, once=True).value)
+    assert torch.allclose(once.indicator(0), grid_path(costs, once=True).indicator)
+    costs[1, 0, 1], costs[2, 1, 1] = torch.nan, -torch.inf
+    with pytest.raises(SolveError, match="a cost is NaN") as caught:
+        lpdiff.evaluate(problem, costs, 0, 8)
+    assert caught.value.items == [(1,), (2,)]
+    found = grid_path(costs, throw=False)
+    assert found.status.tolist() == [0, Status.INVALID, Status.INVALID, 0] and found.decode()[1:3] == [[], []]
+    assert grid_path(torch.zeros(0, 3, 3)).cells.shape == (0, 1, 2)
+    assert grid_path(torch.rand(3, 3).half()).value.dtype == torch.float16
 
 
 def test_costs_of_edges_are_in_the_order_of_pyepo():
