@@ -13,9 +13,10 @@ import torch
 
 from lpdiff import AbstractProblem, LinearProgram, Status, UnsupportedError, evaluate
 from lpdiff.problem import Moments, Parameter, Proposal
-from lpdiff.problems.base import ProblemModule, SolveOptions, named
-from lpdiff.problems.graphs import Graph, explaining, nested, read_nodes
-from lpdiff.problems.paths import PathProblem, PathSolution, find_path
+
+from .base import ProblemModule, SolveOptions, named
+from .graphs import Graph, explaining, nested, read_nodes
+from .paths import PathProblem, PathSolution, find_path
 
 __all__ = ["GridPath", "GridPathSolution", "GridProblem", "Moves", "grid_graph", "grid_path"]
 
@@ -128,21 +129,31 @@ class GridPathSolution(PathSolution):
         return nested(self.nodes, lambda nodes: [divmod(v, width) for v in nodes if v >= 0])
 
     @cached_property
-    def _walk(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def nodes(self) -> torch.Tensor:
+        """(*batch, K) int64, the numbers of the cells from start to end, padded with -1."""
         if self.solution is not None:
-            return super()._walk
-        index, weight = (moment.numpy() for moment in self.evaluation.moments[0])
-        nodes = np.where(weight > 0.5, index, -1)
-        nodes = np.pad(nodes, ((0, 0), (0, max(0, 1 - nodes.shape[1]))), constant_values=-1)
-        graph, batch = self.problem.graph, self.value.shape
-        arcs = {True: [0], False: [0, 1]}[self.problem.directed]
-        keys = np.concatenate([graph.pairs[k] * graph.nodes + graph.pairs[1 - k] for k in arcs])
+            return super().nodes
+        index, weight = self.evaluation.moments[0]
+        nodes = torch.where(weight > 0.5, index, -1)
+        if nodes.shape[1] == 0:
+            nodes = torch.full((len(nodes), 1), -1)
+        return nodes.reshape(*self.value.shape, nodes.shape[1]).to(self.value.device)
+
+    @cached_property
+    def edges(self) -> torch.Tensor:
+        """(*batch, K - 1) int64, the edges of ``grid_graph`` from start to end, padded with -1."""
+        if self.solution is not None:
+            return super().edges
+        graph, nodes = self.problem.graph, self.nodes.cpu().numpy()
+        tail, head = self.problem.moves
+        keys = tail * graph.nodes + head
         order = np.argsort(keys)
-        place = np.searchsorted(keys[order], nodes[:, :-1] * graph.nodes + nodes[:, 1:])
-        edges = order[np.minimum(place, len(order) - 1)] % max(graph.edges, 1) if len(order) else nodes[:, 1:]
-        edges = np.where(nodes[:, 1:] >= 0, edges, -1)
-        made = [torch.from_numpy(a).reshape(*batch, a.shape[1]) for a in (nodes, edges)]
-        return made[0].to(self.value.device), made[1].to(self.value.device)
+        wanted = nodes[..., :-1] * graph.nodes + nodes[..., 1:]
+        place = np.searchsorted(keys[order], wanted)
+        # Behind the end of a path nothing is found.
+        taken = np.append(order, -1)[np.minimum(place, len(order))] % max(graph.edges, 1)
+        edges = np.where(nodes[..., 1:] >= 0, taken, -1)
+        return torch.from_numpy(edges).to(self.value.device)
 
 
 @functools.lru_cache(maxsize=32)
