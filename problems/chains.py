@@ -26,8 +26,9 @@ import torch
 
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
 from lpdiff.problem import Moments, Parameter, Proposal
-from lpdiff.problems.base import ProblemModule, SolveOptions, forbidding, read_lengths
-from lpdiff.problems.graphs import explaining, incidence, nested
+
+from .base import ProblemModule, SolveOptions, forbidding, read_lengths
+from .graphs import explaining, incidence, nested
 
 __all__ = ["ChainProblem", "ChainSolution", "Viterbi", "viterbi"]
 

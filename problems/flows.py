@@ -12,8 +12,9 @@ import torch
 
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
 from lpdiff.problem import Parameter
-from lpdiff.problems.base import ProblemModule, SolveOptions, first_item, last_size, named
-from lpdiff.problems.graphs import Graph, explaining, incidence, nested, read_graph, read_nodes
+
+from .base import ProblemModule, SolveOptions, first_item, last_size, named
+from .graphs import Graph, explaining, incidence, nested, read_graph, read_nodes
 
 __all__ = [
     "CutSolution",

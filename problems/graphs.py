@@ -12,8 +12,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lpdiff.problems.base import named
 from lpdiff.status import SolveError, Status
+
+from .base import named
 
 __all__ = [
     "Graph",

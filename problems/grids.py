@@ -247,7 +247,7 @@ def grid_path(
     if shape is None and (moves == "monotone" or not bool((tensor.detach() < 0).any())):
         return _by_cells(GridProblem((height, width), moves, once), tensor, ends[0], ends[1], how)
     tensor = tensor if shape is not None else tensor.flatten(-2)
-    found = find_path(graph, tensor, *ends, moves == "monotone", shape is None, False, once, how)
+    found = find_path(graph, tensor, ends[0], ends[1], moves == "monotone", shape is None, False, once, how)
     return GridPathSolution(*found, (height, width))
 
 

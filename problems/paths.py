@@ -20,8 +20,9 @@ import torch
 
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
 from lpdiff.problem import Parameter
-from lpdiff.problems.base import ProblemModule, SolveOptions, forbidding
-from lpdiff.problems.graphs import (
+
+from .base import ProblemModule, SolveOptions, forbidding
+from .graphs import (
     Graph,
     explaining,
     follow,
@@ -336,14 +337,17 @@ def find_path(
     how: SolveOptions,
 ) -> tuple[torch.Tensor, Evaluation, PathProblem, int | torch.Tensor, int | torch.Tensor]:
     batch = tuple(np.shape(costs)[:-1])
-    ends = [read_nodes(*end, graph.nodes, batch) for end in (("source", source), ("target", target))]
-    shared = all(isinstance(end, int) for end in ends)
-    s, t = ends if shared else (None, None)
-    problem = PathProblem(graph, directed, of_nodes, s, t, longest, once)
+    s, t = (
+        read_nodes(name, end, graph.nodes, batch) for name, end in (("source", source), ("target", target))
+    )
+    if isinstance(s, int) and isinstance(t, int):
+        problem, ends = PathProblem(graph, directed, of_nodes, s, t, longest, once), []
+    else:
+        problem, ends = PathProblem(graph, directed, of_nodes, None, None, longest, once), [s, t]
     cycle = _LONGEST if longest else _SHORTEST
     with explaining(INFEASIBLE="no open path leads from source to target", UNBOUNDED=cycle):
-        found = evaluate(problem, costs, *([] if shared else ends), **how)
-    return found.value, found, problem, ends[0], ends[1]
+        found = evaluate(problem, costs, *ends, **how)
+    return found.value, found, problem, s, t
 
 
 @functools.lru_cache(maxsize=32)

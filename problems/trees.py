@@ -27,9 +27,10 @@ import torch
 
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
 from lpdiff.problem import Moments, Parameter, Proposal
-from lpdiff.problems.base import ProblemModule, SolveOptions, forbidding
-from lpdiff.problems.graphs import Graph, explaining, nested, read_graph
 from lpdiff.status import Status
+
+from .base import ProblemModule, SolveOptions, forbidding
+from .graphs import Graph, explaining, nested, read_graph
 
 __all__ = ["MinimumSpanningTree", "TreeProblem", "TreeSolution", "minimum_spanning_tree", "tree_program"]
 
