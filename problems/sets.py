@@ -129,8 +129,11 @@ class SetMatching(Matching):
         """Of each image a pair (queries, targets) of int64 tensors, queries ascending, targets counted from
         the image's first: a list where the batch is (images,), and lists in a list for (layers, images)."""
         inputs, (there, rows, columns) = self.evaluation.inputs, self._pairs
-        counts = there.sum(1).tolist()
-        sides = (torch.from_numpy(side[there]) for side in (rows, columns - self._first))
+        counts, whole = there.sum(1).tolist(), bool(there.all())
+        sides = (
+            torch.from_numpy(side.reshape(-1) if whole else side[there])
+            for side in (rows, columns - self._first)
+        )
         pairs = zip(*(inputs.like_user(side).split(counts) for side in sides), strict=True)
         return _nest(list(pairs), inputs.batch_shape)
 
