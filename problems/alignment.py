@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
@@ -361,6 +362,8 @@ def read_gap(name: str, gaps: dict[str, Any], both: str, size: int) -> torch.Ten
         raise ValueError(
             f"{told}: affine gaps need it on both sides; give gap_open, or row_open and col_open"
         )
+    if isinstance(value, (int, float)):
+        return _constant(float(value), size)
     value = value if isinstance(value, torch.Tensor) else np.asarray(value)
     if value.ndim and value.shape[-1] not in (1, size):
         raise ValueError(
@@ -370,6 +373,13 @@ def read_gap(name: str, gaps: dict[str, Any], both: str, size: int) -> torch.Ten
     if isinstance(value, torch.Tensor):
         return value.expand(*value.shape[:-1], size)
     return np.broadcast_to(value, (*value.shape[:-1], size))
+
+
+@functools.lru_cache(maxsize=256)
+def _constant(value: float, size: int) -> np.ndarray:
+    found = np.full(size, value)
+    found.flags.writeable = False
+    return found
 
 
 def read_pair(

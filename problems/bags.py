@@ -15,7 +15,7 @@ import torch
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, Status, evaluate
 from lpdiff.problem import Moments, Parameter, Proposal
 
-from .base import ProblemModule, SolveOptions, first_item, forbidding
+from .base import ProblemModule, SolveOptions, any_of, first_item, forbidding
 from .matching import nested, sizes_of
 from .pairing import members, there
 
@@ -198,7 +198,7 @@ def _counts(counts: Any, classes: int) -> torch.Tensor:
             f"Labels themselves are given as labels="
         )
     wrong = given < 0
-    if bool(wrong.any()):
+    if any_of(wrong):
         *bag, k = first_item(wrong)
         raise ValueError(
             f"counts: {_bag(bag)} holds {int(given[(*bag, k)])} of class {k}, expected 0 or more"
@@ -218,7 +218,7 @@ def _count_labels(labels: Any, classes: int, depth: int) -> torch.Tensor:
         raise ValueError(f"labels: expected integers (*batch, k), got {given.dtype} {tuple(given.shape)}")
     given = given.to(torch.int64)
     wrong = (given < -1) | (given >= classes)
-    if bool(wrong.any()):
+    if any_of(wrong):
         *bag, place = first_item(wrong)
         raise _no_class(bag, int(given[(*bag, place)]), classes)
     # Padding is counted in a class of its own, behind the last.
@@ -255,13 +255,13 @@ def _check_sizes(counts: torch.Tensor, items: torch.Tensor, spare: bool) -> None
         more, fewer = held > items, held < items
     except RuntimeError:
         return  # shapes that do not broadcast: told with all others
-    if bool(more.any()):
+    if any_of(more):
         bag = first_item(more)
         raise ValueError(
             f"{_bag(bag)} holds {int(held.expand(more.shape)[bag])} labels, but has only "
             f"{int(items.expand(more.shape)[bag])} items: leave some out, or check items="
         )
-    if not spare and bool(fewer.any()):
+    if not spare and any_of(fewer):
         bag = first_item(fewer)
         raise ValueError(
             f"{_bag(bag)} holds {int(held.expand(fewer.shape)[bag])} labels for "

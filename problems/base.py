@@ -13,6 +13,7 @@ from torch import nn
 __all__ = [
     "ProblemModule",
     "SolveOptions",
+    "any_of",
     "first_item",
     "forbidding",
     "full_length",
@@ -133,7 +134,7 @@ def read_lengths(
             f"{tuple(given.shape)}"
         )
     wrong = (given > size) | (given < least)
-    if bool(wrong.any()):
+    if any_of(wrong):
         item = first_item(wrong)
         raise ValueError(
             f"{name}: {named(item)} has length {int(given[item])}, expected {least} to {size} (the size of "
@@ -155,7 +156,7 @@ def _from_mask(name: str, mask: torch.Tensor, size: int) -> torch.Tensor:
     if mask.dim() == 0 or mask.shape[-1] != size:
         raise ValueError(f"{name}: expected a mask of shape (*batch, {size}), got {tuple(mask.shape)}")
     gaps = (~mask[..., :-1] & mask[..., 1:]).any(-1)
-    if bool(gaps.any()):
+    if any_of(gaps):
         item = first_item(gaps)
         raise ValueError(
             f"{name}: the mask of {named(item)} has a hole; expected True at the start and False at the "
@@ -202,9 +203,20 @@ def given(evaluation: Any, k: int) -> torch.Tensor:
     return tensor
 
 
+def any_of(mask: torch.Tensor) -> bool:
+    """Whether any is True. Under ``torch.func.vmap``, which cannot ask this of one item: of all of them."""
+    return bool(_bare(mask).any())
+
+
 def first_item(wrong: torch.Tensor) -> tuple[int, ...]:
     """The first place where something is wrong, for errors."""
-    return tuple(int(i) for i in wrong.nonzero()[0])
+    return tuple(int(i) for i in _bare(wrong).nonzero()[0])
+
+
+def _bare(mask: torch.Tensor) -> torch.Tensor:
+    while torch._C._functorch.is_functorch_wrapped_tensor(mask):
+        mask = torch._C._functorch.get_unwrapped(mask)
+    return mask
 
 
 # -- costs -------------------------------------------------------------------------------------------------
@@ -224,7 +236,7 @@ def forbidding(
         worst: What forbids: -inf among scores, which are maximised.
     """
     out = c.detach() == worst
-    if torch.compiler.is_dynamo_compiling() or not bool(out.any()):
+    if not any_of(out):
         return {"c": c}
     whole = [torch.as_tensor(side, dtype=c.dtype).expand(c.shape) for side in (lower, upper)]
     return {"c": torch.where(out, 0.0, c), "bounds": tuple(side.masked_fill(out, 0.0) for side in whole)}

@@ -13,7 +13,7 @@ import torch
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
 from lpdiff.problem import Parameter
 
-from .base import ProblemModule, SolveOptions, first_item, last_size, named
+from .base import ProblemModule, SolveOptions, any_of, first_item, last_size, named
 from .graphs import Graph, explaining, incidence, nested, read_graph, read_nodes
 
 __all__ = [
@@ -58,7 +58,7 @@ class FlowProblem(AbstractProblem):
         self, costs: torch.Tensor, supplies: torch.Tensor, lower: torch.Tensor, capacities: torch.Tensor
     ) -> dict[str, Any]:
         out = torch.isposinf(costs.detach())
-        if bool(out.any()):
+        if any_of(out):
             costs, capacities = torch.where(out, 0.0, costs), torch.where(out, 0.0, capacities)
         return {"c": costs, "b": supplies, "bounds": (lower, capacities)}
 
@@ -165,8 +165,7 @@ def min_cost_flow(
         SolveError: an item that no flow satisfies (unless ``throw=False``).
 
     Gradients are exact: to costs the flow, to supplies the potentials (of which, as supplies must balance,
-    only
-    differences mean something: a step keeps the balance when its mean is taken off), to capacities the
+    only differences mean something: a step keeps the balance when its mean is taken off), to capacities the
     reduced costs where they are negative, to lower bounds where positive. The flow itself is differentiable
     in supplies and bounds. Vertices are integral where supplies and bounds are.
 
@@ -203,7 +202,7 @@ def _ordered(lower: torch.Tensor, upper: torch.Tensor) -> None:
         wrong = below > above
     except RuntimeError:
         return  # shapes that do not fit are told later
-    if bool(wrong.any()):
+    if any_of(wrong):
         *item, edge = first_item(wrong)
         least, most = (float(t.expand(wrong.shape)[(*item, edge)]) for t in (below, above))
         raise ValueError(
@@ -367,6 +366,18 @@ def min_cut(
 
     Read ``value``, ``cut`` and ``source_side``. For the pairwise energies of computer vision, capacities are
     the prices of giving neighbours different labels (Greig, Porteous and Seheult 1989).
+
+    Args:
+        edges, capacities, source, target, nodes, directed, how: See ``max_flow``, whose LP and solver it has.
+
+    Raises:
+        ValueError, SolveError: As ``max_flow``.
+
+    Example::
+
+        price = torch.tensor([3.0, 1.0, 2.0], requires_grad=True)
+        cut = min_cut([[0, 1], [1, 2], [0, 2]], price, 0, 2)
+        cut.value.backward()  # 3.0; price.grad == cut.cut == [0, 1, 1]
     """
     return max_flow(edges, capacities, source, target, nodes=nodes, directed=directed, **how)
 

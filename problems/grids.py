@@ -14,7 +14,7 @@ import torch
 from lpdiff import AbstractProblem, LinearProgram, Status, UnsupportedError, evaluate
 from lpdiff.problem import Moments, Parameter, Proposal
 
-from .base import ProblemModule, SolveOptions, named
+from .base import ProblemModule, SolveOptions, any_of, named
 from .graphs import Graph, explaining, nested, read_nodes
 from .paths import PathProblem, PathSolution, find_path
 
@@ -244,7 +244,7 @@ def grid_path(
             f"moves={moves!r}; got {tuple(tensor.shape)}"
         )
     ends = [_read_cell(*given, height, width) for given in (("start", start, 0), ("end", end, -1))]
-    if shape is None and (moves == "monotone" or not bool((tensor.detach() < 0).any())):
+    if shape is None and (moves == "monotone" or not any_of(tensor.detach() < 0)):
         return _by_cells(GridProblem((height, width), moves, once), tensor, ends[0], ends[1], how)
     tensor = tensor if shape is not None else tensor.flatten(-2)
     found = find_path(graph, tensor, ends[0], ends[1], moves == "monotone", shape is None, False, once, how)

@@ -37,7 +37,7 @@ from lpdiff.batch import run_spans, threads_for
 from lpdiff.problem import Moments, Parameter, Proposal
 from lpdiff.status import Status
 
-from .base import ProblemModule, SolveOptions, first_item, given, last_size, named, read_mask
+from .base import ProblemModule, SolveOptions, any_of, first_item, given, last_size, named, read_mask
 
 __all__ = [
     "AbstractIsotonicProblem",
@@ -292,14 +292,14 @@ def _slopes(weights: Any, quantile: Any) -> tuple[Any, Any]:
         weights = torch.as_tensor(np.asarray(weights), dtype=quantile.dtype, device=quantile.device)
     weights = weights if isinstance(weights, torch.Tensor) else np.asarray(weights)
     wrong = torch.as_tensor(weights).detach() < 0
-    if bool(wrong.any()):
+    if any_of(wrong):
         *item, i = first_item(wrong)
         raise ValueError(f"weights: {named(tuple(item))} has a negative weight at index {i}, expected >= 0")
     if quantile is None:
         return weights, weights
     shares = torch.as_tensor(quantile).detach()
     wrong = ~((shares >= 0) & (shares <= 1))
-    if bool(wrong.any()):
+    if any_of(wrong):
         raise ValueError(f"quantile: {named(first_item(wrong))} is not in 0..1")
     if isinstance(weights, torch.Tensor):
         quantile = torch.as_tensor(quantile, dtype=weights.dtype, device=weights.device)

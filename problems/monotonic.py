@@ -14,7 +14,7 @@ from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluat
 from lpdiff.problem import Moments, Parameter, Proposal
 
 from .alignment import read_pair
-from .base import ProblemModule, SolveOptions, first_item, named, read_lengths
+from .base import ProblemModule, SolveOptions, any_of, first_item, named, read_lengths
 from .gaps import explain
 from .lattice import Arcs, Lattice, make_lattice
 
@@ -343,7 +343,7 @@ def _table(name: str, values: Any, shape: str, least: tuple[int, int] = (1, 1)) 
 
 def _enough(frames: torch.Tensor, needed: torch.Tensor, what: str) -> None:
     wrong = frames < needed
-    if bool(wrong.any()):
+    if any_of(wrong):
         item = first_item(wrong)
         have, need = torch.broadcast_tensors(frames, needed)
         raise ValueError(
@@ -360,7 +360,7 @@ def check_targets(
     here = torch.arange(targets.shape[-1]) < tokens[..., None]
     there = targets.detach().cpu()
     wrong = ((there < 0) | (there >= size) | (there == (size if blank is None else blank))) & here
-    if bool(wrong.any()):
+    if any_of(wrong):
         item = first_item(wrong)
         told = "" if blank is None else f" other than the blank {blank}"
         raise ValueError(

@@ -26,7 +26,7 @@ import torch
 from lpdiff import AbstractProblem, LinearProgram, Status
 from lpdiff.problem import Moments, Parameter, Proposal
 
-from .base import first_item, forbidding, named, read_lengths
+from .base import any_of, first_item, forbidding, named, read_lengths
 
 __all__ = [
     "EXACT",
@@ -258,7 +258,7 @@ def wanted_pairs(pairs: Any, rows: torch.Tensor, columns: torch.Tensor, n: int, 
             f"pairs: expected a number, or one an item of the batch {tuple(most.shape)}, got "
             f"{tuple(wanted.shape)}"
         ) from None
-    if bool(wrong.any()):
+    if any_of(wrong):
         item = first_item(wrong)
         got, room = int(wanted.expand(wrong.shape)[item]), int(most.expand(wrong.shape)[item])
         raise ValueError(

@@ -12,7 +12,7 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from lpdiff import SolveError, evaluate
+from lpdiff import Solution, SolveError, evaluate
 
 from .base import ProblemModule, SolveOptions, read_lengths
 from .matching import Matching, assignment, sizes_of
@@ -236,6 +236,11 @@ class PermutationMatching:
     def ok(self) -> torch.Tensor:
         """(*batch,) bool."""
         return self.matching.ok
+
+    @property
+    def solution(self) -> Solution | None:
+        """The Solution of the LP where the LP was solved, else None."""
+        return self.matching.solution
 
     @property
     def permutation(self) -> torch.Tensor:

@@ -21,6 +21,7 @@ from lpdiff.problem import Parameter
 from .base import (
     ProblemModule,
     SolveOptions,
+    any_of,
     first_item,
     forbidding,
     given,
@@ -138,11 +139,14 @@ def top_k(
 def k_subset(
     costs: Any, k: Any, *, at_most: bool = False, mask: Any = None, **how: Unpack[SolveOptions]
 ) -> SubsetSolution:
-    """The cheapest k items: ``top_k`` with min, and +inf to forbid an item.
+    """The cheapest k items: the LP of ``top_k`` with min, and +inf to forbid an item.
 
     Args:
         costs: (*batch, n).
         k, at_most, mask, how: As for ``top_k``.
+
+    Raises:
+        ValueError, SolveError: As ``top_k``.
 
     Example:
         >>> k_subset(torch.tensor([0.3, 2.0, -1.0, 1.1]), 2).value
@@ -157,7 +161,7 @@ def _subset(
     n = last_size("costs" if cheapest else "scores", scores)
     counts = k.detach().cpu() if isinstance(k, torch.Tensor) else torch.as_tensor(np.asarray(k))
     wrong = (counts < 0) | (counts > n)
-    if bool(wrong.any()):
+    if any_of(wrong):
         item = first_item(wrong)
         raise ValueError(
             f"k: {named(item)} has k = {counts[item].item():g}, expected 0 to {n}, the items given"
@@ -340,7 +344,7 @@ def _knapsack(values: Any, weights: Any, capacity: Any, mask: Any, how: SolveOpt
         raise ValueError(f"expected a value and a weight an item, got {np.shape(values)[-1]} and {n}")
     numbers = torch.as_tensor(weights).detach()
     wrong = numbers < 0
-    if bool(wrong.any()):
+    if any_of(wrong):
         *item, resource, i = first_item(wrong)
         raise ValueError(
             f"weights: {named(tuple(item))} has a negative weight ({numbers[*item, resource, i].item():g} at "

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Unpack
 
 import numpy as np
 import torch
 
 from .alignment import Alignment, align_costs, gap_options
-from .base import ProblemModule, SolveOptions
+from .base import ProblemModule, SolveOptions, any_of
 from .monotonic import check_targets
 
 __all__ = ["TokenAlignment", "token_alignment"]
@@ -98,19 +99,26 @@ def token_alignment(
                 f"substitution: expected shape ({size}, {size}), got {tuple(substitution.shape)}"
             )
     by_name = m > size
+    table = log_probs
     if substitution is not None:
-        table = log_probs.exp() @ substitution
-    elif by_name:
-        table = -log_probs if cost == "nll" else -torch.expm1(log_probs)
-    else:
-        table = log_probs
+        table = _where_known(table, lambda known: known.exp() @ substitution)
     if not by_name:
         within = targets.clamp(0, max(size - 1, 0))[..., None, :].expand(*batch_shape, n, m)
         table = table.expand(*batch_shape, n, size).gather(-1, within)
-        if substitution is None:
-            table = -table if cost == "nll" else -torch.expm1(table)
+    if substitution is None:
+        table = -table if cost == "nll" else _where_known(table, lambda known: -torch.expm1(known))
     gaps = gap_options(gap, gap_open, row_gap, col_gap, row_open, col_open)
     return align_costs(table, gaps, lengths, band=band, names=targets if by_name else None, **how)
+
+
+def _where_known(table: torch.Tensor, function: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    """The function of the rows, NaN where they are; else backward would multiply its zeros with NaN."""
+    nothing = table.detach().isnan()
+    if not any_of(nothing):
+        return function(table)
+    found = function(table.masked_fill(nothing, 0.0))
+    nothing = nothing if found.shape == table.shape else nothing.any(-1, keepdim=True)
+    return found.masked_fill(nothing, torch.nan)
 
 
 class TokenAlignment(ProblemModule):

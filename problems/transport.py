@@ -14,18 +14,18 @@ import torch
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
 from lpdiff.problem import Parameter
 
-from .base import ProblemModule, SolveOptions, first_item, forbidding, named
+from .base import ProblemModule, SolveOptions, any_of, first_item, forbidding, named
 from .matching import nested, sizes_of
 
 __all__ = [
     "BMatching",
     "BMatchingProblem",
     "BMatchingSolution",
-    "Transport",
+    "OptimalTransport",
     "TransportProblem",
     "TransportSolution",
     "b_matching",
-    "transport",
+    "optimal_transport",
 ]
 
 
@@ -67,7 +67,7 @@ class TransportProblem(AbstractProblem):
     def data(self, *parameters: Any) -> dict[str, Any]:
         costs, supply, demand = parameters
         # Marginals that add up to the same only nearly are scaled to. That also says what a gradient is in a
-        # direction in which they would not: see ``transport``.
+        # direction in which they would not: see ``optimal_transport``.
         offered, asked = supply.sum(-1, keepdim=True), demand.sum(-1, keepdim=True)
         demand = demand * torch.where(asked > 0.0, offered / torch.where(asked > 0.0, asked, 1.0), 1.0)
         batch = torch.broadcast_shapes(supply.shape[:-1], demand.shape[:-1])
@@ -75,7 +75,7 @@ class TransportProblem(AbstractProblem):
         return {**forbidding(costs.flatten(-2)), "b": torch.cat(sides, -1)}
 
 
-def transport(costs: Any, supply: Any, demand: Any, **how: Unpack[SolveOptions]) -> TransportSolution:
+def optimal_transport(costs: Any, supply: Any, demand: Any, **how: Unpack[SolveOptions]) -> TransportSolution:
     """Discrete optimal transport (earth mover's distance)::
 
         min  sum_ij c_ij x_ij    subject to    sum_j x_ij = a_i,   sum_i x_ij = b_j,   x >= 0
@@ -105,7 +105,7 @@ def transport(costs: Any, supply: Any, demand: Any, **how: Unpack[SolveOptions])
 
     Example:
         >>> a = torch.tensor([0.5, 0.5], requires_grad=True)
-        >>> found = transport(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), a, torch.tensor([0.2, 0.8]))
+        >>> found = optimal_transport(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), a, torch.tensor([0.2, 0.8]))
         >>> found.value, found.plan
         (tensor(0.3000, grad_fn=...), tensor([[0.2000, 0.3000], [0.0000, 0.5000]], grad_fn=...))
     """
@@ -115,10 +115,10 @@ def transport(costs: Any, supply: Any, demand: Any, **how: Unpack[SolveOptions])
     return TransportSolution(found.value, found.status, found)
 
 
-class Transport(ProblemModule):
-    """``transport`` as a module."""
+class OptimalTransport(ProblemModule):
+    """``optimal_transport`` as a module."""
 
-    function = staticmethod(transport)
+    function = staticmethod(optimal_transport)
 
 
 def _check_masses(supply: Any, demand: Any) -> None:
@@ -133,7 +133,7 @@ def _check_masses(supply: Any, demand: Any) -> None:
             slack = max(slack, 4 * mass.shape[-1] ** 0.5 * torch.finfo(mass.dtype).eps)
         mass = mass.to(device="cpu", dtype=torch.float64)
         wrong = mass < 0.0
-        if bool(wrong.any()):
+        if any_of(wrong):
             *item, i = first_item(wrong)
             raise ValueError(
                 f"{name}: {named(tuple(item))} has the mass {float(mass[(*item, i)])} at {i}, expected >= 0"
@@ -144,7 +144,7 @@ def _check_masses(supply: Any, demand: Any) -> None:
     except RuntimeError:
         return  # told with all other shapes
     apart = (offered - asked).abs() > slack * torch.maximum(offered, asked)
-    if bool(apart.any()):
+    if any_of(apart):
         where = first_item(apart)
         raise ValueError(
             f"supply and demand of {named(where)} sum to {float(offered[where]):.7g} and "
@@ -313,7 +313,7 @@ def _capacities(name: str, given: Any, size: int) -> tuple[Any, Any]:
         (at_most < 0.0, "a negative capacity"),
         (at_least > at_most, "a lower capacity above the upper"),
     ):
-        if bool(wrong.any()):
+        if any_of(wrong):
             *item, i = first_item(wrong)
             raise ValueError(f"{name}: {named(tuple(item))} has {what} at {i}")
     return low, high

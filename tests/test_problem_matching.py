@@ -16,7 +16,7 @@ from torch import nn
 import lpdiff
 from lpdiff.kernels import pairs as kernel
 from lpdiff.problems.matching import Assignment, assignment
-from lpdiff.problems.transport import BMatching, Transport, b_matching, transport
+from lpdiff.problems.transport import BMatching, OptimalTransport, b_matching, optimal_transport
 
 DOUBLE = torch.float64
 
@@ -282,7 +282,7 @@ def test_transport_beside_pot_and_highs():
         a[:10, 2], b[:5, 1] = 0.0, 0.0
         a /= a.sum(-1, keepdim=True)
         b /= b.sum(-1, keepdim=True)
-    found, other = transport(costs, a, b), transport(costs, a, b, solver="highs")
+    found, other = optimal_transport(costs, a, b), optimal_transport(costs, a, b, solver="highs")
     assert found.solution.solver == "network"
     expected = [ot.emd2(*(t.detach().numpy() for t in item)) for item in zip(a, b, costs, strict=True)]
     np.testing.assert_allclose(found.value.detach(), expected, atol=1e-12)
@@ -307,46 +307,46 @@ def test_transport_gradients_by_differences():
     costs, a, b = rand(3, 4, 5), marginals(3, 4), marginals(3, 5, seed=1)
 
     def balanced(c, a, b):
-        return transport(c, a, b * a.sum(-1, keepdim=True) / b.sum(-1, keepdim=True))
+        return optimal_transport(c, a, b * a.sum(-1, keepdim=True) / b.sum(-1, keepdim=True))
 
     assert torch.autograd.gradcheck(lambda *p: balanced(*p).value, (costs, a, b))
     fixed = costs.detach()
     assert torch.autograd.gradcheck(lambda a, b: balanced(fixed, a, b).plan, (a, b))
     with pytest.raises(lpdiff.UnsupportedError, match="no rule"):
-        transport(costs, a, b).plan.square().sum().backward()
-    transport(costs, a, b, gradient="interpolation").plan.square().sum().backward()
+        optimal_transport(costs, a, b).plan.square().sum().backward()
+    optimal_transport(costs, a, b, gradient="interpolation").plan.square().sum().backward()
 
 
 def test_transport_in_low_precision_and_by_modules():
     costs = rand(3, 4, 5).float().detach().requires_grad_()
     a, b = marginals(3, 4, dtype=torch.float32), marginals(5, seed=1, dtype=torch.float32)
-    found = Transport()(costs, a, b)
+    found = OptimalTransport()(costs, a, b)
     assert found.value.dtype == found.plan.dtype == found.potentials[0].dtype == torch.float32
     grads = torch.autograd.grad(found.value.sum(), (costs, a, b))
     assert [g.shape for g in grads] == [(3, 4, 5), (3, 4), (5,)]
-    empty = transport(torch.zeros(2, 3, 0), torch.zeros(3), torch.zeros(2, 0))
+    empty = optimal_transport(torch.zeros(2, 3, 0), torch.zeros(3), torch.zeros(2, 0))
     assert empty.value.tolist() == [0, 0] and empty.plan.shape == (2, 3, 0)
-    nothing = transport(torch.ones(3, 3), torch.zeros(3), torch.zeros(3))
+    nothing = optimal_transport(torch.ones(3, 3), torch.zeros(3), torch.zeros(3))
     assert nothing.value == 0 and torch.isfinite(nothing.potentials[0]).all()
 
 
 def test_transport_that_cannot_be():
     costs, a = torch.ones(2, 2, 2), torch.tensor([[0.5, 0.5], [0.4, 0.6]])
     with pytest.raises(ValueError, match=r"supply and demand of item 1 sum to 1 and 1.1"):
-        transport(costs, a, torch.tensor([[0.5, 0.5], [0.5, 0.6]]))
+        optimal_transport(costs, a, torch.tensor([[0.5, 0.5], [0.5, 0.6]]))
     with pytest.raises(ValueError, match=r"supply: item 1 has the mass -0.5 at 0"):
-        transport(costs, torch.tensor([[0.5, 0.5], [-0.5, 1.5]]), a)
+        optimal_transport(costs, torch.tensor([[0.5, 0.5], [-0.5, 1.5]]), a)
     with pytest.raises(ValueError, match="demand: expected shape"):
-        transport(costs, a, 1.0)
+        optimal_transport(costs, a, 1.0)
     with pytest.raises(ValueError, match="do not broadcast"):
-        transport(costs, a, torch.full((3, 2), 0.5))
+        optimal_transport(costs, a, torch.full((3, 2), 0.5))
     costs[0, 0] = torch.inf
     with pytest.raises(lpdiff.SolveError, match="'row 0'"):
-        transport(costs, a, a)
+        optimal_transport(costs, a, a)
     costs[0, 0, 0] = 3.0
-    assert transport(costs[0], a[0], a[0]).plan.tolist() == [[0.5, 0.0], [0.0, 0.5]]
+    assert optimal_transport(costs[0], a[0], a[0]).plan.tolist() == [[0.5, 0.0], [0.0, 0.5]]
     with pytest.raises(lpdiff.SolveError, match="item 1"):
-        transport(torch.ones(2, 2, 2), torch.tensor([[0.5, 0.5], [torch.nan, 0.5]]), a)
+        optimal_transport(torch.ones(2, 2, 2), torch.tensor([[0.5, 0.5], [torch.nan, 0.5]]), a)
 
 
 # -- b-matching --------------------------------------------------------------------------------------------
