@@ -141,6 +141,13 @@ class AbstractBackend(ABC):
         """
         return None
 
+    def basic_duals(self, state: Any, data: Data, x: np.ndarray, y: np.ndarray) -> np.ndarray | None:
+        """Duals at a vertex, for optima that this backend returned with other duals, on demand: (B, m).
+
+        Rows of items for which there is nothing to do stay as they are; None where that is always so.
+        """
+        return None
+
     @classmethod
     def missing(cls) -> str | None:
         """Why this backend cannot run here (with the remedy), or None where it can."""

@@ -87,8 +87,15 @@ class Components(AbstractBackend):
             known = np.zeros(size, dtype=bool)
             for part, basic in bases:
                 known |= basic.any(axis=1).reshape(size, part.block.copies).any(axis=1)
+            items = np.flatnonzero(known & (out.status == Status.OPTIMAL))
+            if len(items):
+                have = {id(part): basic.reshape(size, part.block.copies, -1)[items] for part, basic in bases}
+                out.y[items] = _basic_duals(state, data.take(items), out.x[items], out.y[items], have)
             out.basic = self._bases(state, data, out, known, {id(part): basic for part, basic in bases})
         return out
+
+    def basic_duals(self, state: _State, data: Data, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return _basic_duals(state, data, x, y, {})
 
     def basis(self, state: _State, data: Data, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         out = BatchSolution.empty(state.form, len(x), basis=False)
@@ -154,6 +161,22 @@ class _State:
     form: StandardForm
     parts: list[_Part]
     empty_rows: np.ndarray  # (k,)
+
+
+def _basic_duals(
+    state: _State, data: Data, x: np.ndarray, y: np.ndarray, known: dict[int, np.ndarray]
+) -> np.ndarray:
+    """Basic duals block by block; ``known``: bases by part, (B, copies, k), whose duals are theirs."""
+    y = y.copy()
+    for part in state.parts:
+        columns, rows = part.block.columns, part.block.rows
+        many = len(x) * part.block.copies
+        own_x = x[:, columns].reshape(many, columns.shape[1])
+        own_y = y[:, rows].reshape(many, rows.shape[1])
+        basic = known[id(part)].reshape(many, -1) if id(part) in known else np.zeros((many, 0), dtype=bool)
+        found = part.plan.basic_duals(part.data(data), own_x, own_y, np.ones(many, dtype=bool), basic)
+        y[:, rows] = found.reshape(len(x), *rows.shape)
+    return y
 
 
 def _form_of(form: StandardForm, block: Block, entries: np.ndarray) -> StandardForm:

@@ -121,19 +121,28 @@ class Plan:
             write(solved, general, rest)
         return solved
 
-    def basic_duals(self, data: Data, x: np.ndarray, y: np.ndarray, ok: np.ndarray) -> np.ndarray:
-        """Duals at a vertex, for solutions that ``solve`` returned with others, (B, m).
+    def basic_duals(
+        self, data: Data, x: np.ndarray, y: np.ndarray, ok: np.ndarray, basic: np.ndarray
+    ) -> np.ndarray:
+        """Duals at a vertex, (B, m), of solutions that ``solve`` returned: it gives any that are optimal.
 
         Args:
-            x, y, ok: As in ``Solved``; ``ok`` is (B,) bool, and the other items are not looked at.
+            x, y, ok, basic: As in ``Solved``; ``ok`` is (B,) bool, and the other items are not looked at.
         """
+        items = np.flatnonzero(ok & np.logical_not(basic.any(axis=1)))  # a known basis has its duals
+        for route in self.routes if len(items) else ():
+            found = route.backend.basic_duals(route.state, data.take(items), x[items], y[items])
+            if found is not None:
+                y = y.copy()
+                y[items] = found
         return y
 
     def stand(self, data: Data, x: np.ndarray, y: np.ndarray, ok: np.ndarray, basic: np.ndarray) -> Standing:
         """Bases of solutions that ``solve`` returned, and what they prove; those unknown are found now.
 
         Args:
-            x, y, ok, basic: As in ``Solved``; ``ok`` is (B,) bool, and the other items are not looked at.
+            x, y, ok, basic: As in ``Solved``, with basic duals; ``ok`` is (B,) bool, and the other items are
+                not looked at.
         """
         x, y = (np.where(ok[:, None], array, 0.0) for array in (x, y))
         data = normalised(data)

@@ -71,12 +71,13 @@ class Vertex(AbstractOperation):
         return 2 if self.duals else 1
 
     def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
-        fields, (x, y, status, _) = arrays[:_FIELDS], arrays[_FIELDS:]
+        fields, (x, y, status, basic) = arrays[:_FIELDS], arrays[_FIELDS:]
         assert x is not None and y is not None
         if not self.duals:
             return (x,)
         ok = np.ones(len(x), dtype=bool) if status is None else status == Status.OPTIMAL
-        return x, self.plan.basic_duals(_whole(data_of(self.plan.form, fields), len(x)), x, y, ok)
+        basic = np.zeros((len(x), 0), dtype=bool) if basic is None else basic
+        return x, self.plan.basic_duals(_whole(data_of(self.plan.form, fields), len(x)), x, y, ok, basic)
 
     def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
         fields, known = self._unchanged(inputs)

@@ -18,6 +18,7 @@ from lpdiff.backend import AbstractBackend, BatchSolution
 from lpdiff.backends.highs import HiGHS
 from lpdiff.kernels.assignment import certify as certify_matching
 from lpdiff.kernels.assignment import solve as solve_assignment
+from lpdiff.kernels.assignment import stand as stand_assignment
 from lpdiff.kernels.certify import certify as certify_columns
 from lpdiff.kernels.certify import columns_of
 from lpdiff.kkt import certify, stand
@@ -160,6 +161,7 @@ def test_no_permutation_hides_behind_a_common_cost(common):
     lp = LinearProgram(cost.ravel(), A_eq=transport_matrix(n), b_eq=np.ones(2 * n))
     match, u, v = np.zeros((1, n), np.int32), np.zeros((1, n)), np.zeros((1, n))
     solve_assignment(cost.reshape(1, -1), n, n, 0, 1, match, u, v, np.zeros(1, np.int8))
+    stand_assignment(cost.reshape(1, -1), n, n, 0, 1, match, u, v, np.zeros(1, bool))
     columns = columns_of(2 * n, lp.form.indptr, lp.form.indices, lp.data.values)
     y = np.concatenate([u, v], axis=1)
     # The tree of y is marked as the basis of all: no arc of it has a reduced cost, so nothing else refuses.

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment, linprog
 
-from lpdiff.kernels.assignment import certify, scatter, solve
+from lpdiff.kernels.assignment import certify, scatter, solve, stand
 
 TOLERANCE = 1e-9
 KINDS = ("uniform", "signed", "integers", "equal", "spread", "near", "ranked", "tiny", "decimals")
@@ -59,12 +59,15 @@ def forbid(rng, cost, share):
     return cost
 
 
-def run(costs):
+def run(costs, *, basic=True):
     """costs (B, R, K) -> match, u, v, status."""
     items, rows, columns = costs.shape
     match = np.zeros((items, rows), np.int32)
     u, v, status = np.zeros((items, rows)), np.zeros((items, columns)), np.full(items, 9, np.int8)
-    solve(costs.reshape(items, -1), rows, columns, 0, items, match, u, v, status)
+    flat = costs.reshape(items, -1)
+    solve(flat, rows, columns, 0, items, match, u, v, status)
+    if basic:
+        stand(flat, rows, columns, 0, items, match, u, v, status != 0)
     return match, u, v, status
 
 
@@ -251,6 +254,26 @@ def test_numbers_that_are_none_are_declined():
     assert run(cost)[3][0] == 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_duals_that_are_not_basic_prove_the_matching_too(kind):
+    rng = np.random.default_rng(12)
+    for rows, columns in ((1, 1), (8, 8), (7, 16), (30, 30)):
+        costs = np.stack([draw(rng, kind, (rows, columns)) for _ in range(8)])
+        match, u, v, status = run(costs, basic=False)
+        assert (status == 0).all()
+        ok, _, _, value = check(costs, match, u, v)
+        assert ok.all()
+        # Made basic they say the same; again, and they stay: what is done is left alone.
+        again_u, again_v = u.copy(), v.copy()
+        done = np.arange(8) % 2 == 0
+        stand(costs.reshape(8, -1), rows, columns, 0, 8, match, again_u, again_v, done)
+        np.testing.assert_array_equal(again_u[done], u[done])
+        assert check(costs, match, again_u, again_v)[0].all()
+        for item in np.flatnonzero(~done):
+            assert_basic(costs[item], match[item], again_u[item], again_v[item])
+        np.testing.assert_allclose(value, again_u.sum(1) + again_v.sum(1), rtol=1e-9, atol=1e-12)
+
+
 def test_bits_depend_on_the_item_alone():
     rng = np.random.default_rng(10)
     for rows, columns in ((6, 6), (5, 9), (33, 33)):
@@ -261,6 +284,7 @@ def test_bits_depend_on_the_item_alone():
         order = rng.permutation(24)
         for a, b in zip(run(np.ascontiguousarray(costs[order])), whole, strict=True):
             np.testing.assert_array_equal(a, b[order])
+        whole = run(costs, basic=False)
         out = [np.zeros_like(a) for a in whole]
         spans = [
             threading.Thread(

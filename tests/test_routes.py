@@ -411,10 +411,10 @@ KERNELS = {
 }
 
 
-def corrupt(monkeypatch, kind, spoil):
+def corrupt(monkeypatch, kind, spoil, *, name=None):
     """Let ``spoil(arguments by name)`` have its way after a kernel has run; for programs made from now on."""
-    module, name, *_ = KERNELS[kind]
-    module = importlib.import_module(f"lpdiff.kernels.{module}")
+    module = importlib.import_module(f"lpdiff.kernels.{KERNELS[kind][0]}")
+    name = KERNELS[kind][1] if name is None else name
     kernel = getattr(module, name)
 
     def corrupted(*arguments):
@@ -425,15 +425,15 @@ def corrupt(monkeypatch, kind, spoil):
     monkeypatch.setattr(module, name, corrupted)
 
 
-def corrupt_items(monkeypatch, kind, change, far, spoiled):
+def corrupt_items(monkeypatch, kind, change, far, spoiled, *, name=None):
     """Let ``change(item, other)`` have its way with the proposals for the spoiled items.
 
-    far: Whose proposal is handed as the other one, (B,).
+    far: Whose proposal is handed as the other one, (B,). name: Of the kernel, where several take part.
     """
     outputs = KERNELS[kind][2]
 
     def spoil(arguments):
-        size = len(arguments["status"])
+        size = len(arguments[outputs[0]])
         assert (arguments["start"], arguments["stop"]) == (0, size)
         # views, so that a number of an item can be written too
         items, others = (
@@ -446,7 +446,7 @@ def corrupt_items(monkeypatch, kind, change, far, spoiled):
         for k in np.flatnonzero(spoiled):
             change(items[k], others[far[k]])
 
-    corrupt(monkeypatch, kind, spoil)
+    corrupt(monkeypatch, kind, spoil, name=name)
 
 
 def far_costs(rng, size, n):
@@ -530,8 +530,27 @@ def test_wrong_matchings_are_refused(wrong, natural, monkeypatch):
         order = rng.permutation(lp.n)
         lp = LinearProgram(A=lp.A[:, order], row_lower=lp.row_lower, row_upper=lp.row_upper)
     spoiled = np.arange(size) % 2 == 1
-    corrupt_items(monkeypatch, "assignment", lambda item, _: MATCHINGS[wrong](item), np.arange(size), spoiled)
+    last = "solve" if natural else "stand"  # what is gathered has basic duals at once
+    change = lambda item, _: MATCHINGS[wrong](item)  # noqa: E731
+    corrupt_items(monkeypatch, "assignment", change, np.arange(size), spoiled, name=last)
     assert_repaired(lp, c, spoiled, "assignment", "network")
+
+
+@pytest.mark.parametrize("wrong", MATCHINGS)
+def test_duals_that_are_made_basic_are_proved_again(wrong, monkeypatch):
+    rng = np.random.default_rng([14, *wrong.encode()])
+    lp, size = matching(), 6
+    c = torch.tensor(far_costs(rng, size, lp.n))
+    right = lpdiff.solve(lp, c=c).y.numpy()
+    spoiled = np.arange(size) % 2 == 1
+    change = lambda item, _: MATCHINGS[wrong](item)  # noqa: E731
+    corrupt_items(monkeypatch, "assignment", change, np.arange(size), spoiled, name="stand")
+    sol = lpdiff.solve(lp, c=c)
+    y, d = sol.y.numpy(), sol.reduced_costs.numpy()
+    np.testing.assert_array_equal(y[~spoiled], right[~spoiled])
+    # Those that were optimal before stay, rather than wrong ones.
+    assert (d >= -1e-12).all() and np.abs(d * sol.x.numpy()).max() <= 1e-12
+    np.testing.assert_allclose(y @ lp.row_lower, sol.value.numpy(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("status", [1, 2, 7, 6, 99, -1])

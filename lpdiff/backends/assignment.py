@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
+from types import ModuleType
 from typing import ClassVar
 
 import numpy as np
@@ -48,28 +49,26 @@ class Assignment(AbstractBackend):
         self, state: _State, data: Data, *, threads: int = 1, time_limit: float | None = None
     ) -> BatchSolution:
         size, prepared = data.size, state.prepared
-        out = BatchSolution.empty(prepared.form, size, basis=False, fill=0.0)
-        if not prepared.as_declared(data):
-            out.certificate = Certified.empty(size)
-            return out
-        fit = state.fit(data)
-        natural = np.broadcast_to(state.natural(fit), size)
-        if natural.all():
-            _solve_in_place(state, data, out, threads)
-        elif not natural.any():
-            _solve_any(state, data, fit, out, threads)
+        fits, all_natural = prepared.as_declared(data), False
+        if fits:
+            fit, natural, all_natural = state.fit(data)
+        if all_natural:
+            out = _solve_in_place(state, data, threads)
         else:
-            # Item by item: an item's bits must not depend on those beside it.
+            out = BatchSolution.empty(prepared.form, size, basis=False, fill=0.0)
             out.certificate = Certified.empty(size)
+        if fits and not all_natural:
+            natural = np.broadcast_to(natural, size)
+            # Item by item: an item's bits must not depend on those beside it.
             for mine in (natural, ~natural):
                 items = np.flatnonzero(mine)
-                part = BatchSolution.empty(prepared.form, len(items), basis=False, fill=0.0)
-                if mine is natural:
-                    _solve_in_place(state, data.take(items), part, threads)
-                else:
+                if len(items) and mine is natural:
+                    write_part(out, _solve_in_place(state, data.take(items), threads), items)
+                elif len(items):
                     some = AssignmentFit(*(np.broadcast_to(answer, size)[items] for answer in fit))
+                    part = BatchSolution.empty(prepared.form, len(items), basis=False, fill=0.0)
                     _solve_any(state, data.take(items), some, part, threads)
-                write_part(out, part, items)
+                    write_part(out, part, items)
         # The kernel takes an infinite cost for a forbidden pair. An LP has none: the general solver says so.
         if not data.c.max(initial=0.0) < np.inf:
             out.status[np.broadcast_to(~(data.c.max(axis=1, initial=0.0) < np.inf), size)] = Status.ERROR
@@ -77,6 +76,12 @@ class Assignment(AbstractBackend):
 
     def basis(self, state: _State, data: Data, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return state.prepared.basis(data, x, y)
+
+    def basic_duals(self, state: _State, data: Data, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if not state.prepared.as_declared(data):
+            return y
+        items = np.flatnonzero(np.broadcast_to(state.fit(data)[1], len(x)))
+        return _stand(state, data, x, y, items) if len(items) else y
 
     @classmethod
     def missing(cls) -> str | None:
@@ -87,24 +92,33 @@ class Assignment(AbstractBackend):
 class _State:
     prepared: Prepared
 
-    @property
+    @cached_property
+    def kernels(self) -> ModuleType:
+        from ..kernels import assignment
+
+        return assignment
+
+    @cached_property
     def pairs(self) -> Bipartite:
         pairs = self.prepared.network.bipartite
         assert pairs is not None
         return pairs
 
     @cached_property
-    def declared_fit(self) -> AssignmentFit:
+    def declared_fit(self) -> tuple[AssignmentFit, np.ndarray, bool]:
         return self._fit(self.prepared.form.declared)
 
-    def fit(self, data: Data) -> AssignmentFit:
+    def fit(self, data: Data) -> tuple[AssignmentFit, np.ndarray, bool]:
+        """What the numbers make of each item, which are natural, and whether all are."""
         return self.declared_fit if self.prepared.sides_declared(data) else self._fit(data)
 
-    def _fit(self, data: Data) -> AssignmentFit:
+    def _fit(self, data: Data) -> tuple[AssignmentFit, np.ndarray, bool]:
         sides = (data.row_lower, data.row_upper, data.lower, data.upper)
-        return unit_assignment(self.prepared.network, *sides)
+        fit = unit_assignment(self.prepared.network, *sides)
+        natural = self._natural(fit)
+        return fit, natural, bool(natural.all())
 
-    def natural(self, fit: AssignmentFit) -> np.ndarray:
+    def _natural(self, fit: AssignmentFit) -> np.ndarray:
         """Which items' costs, as they lie in memory, are the matrices that the kernel reads; (1|B,) bool.
 
         They all have one kind of roles.
@@ -118,6 +132,12 @@ class _State:
             return np.zeros(len(fit.roles), dtype=bool)
         role = Roles.SQUARE if rows == columns else Roles.TAILS if rows < columns else Roles.HEADS
         return (fit.roles == role) & ~fit.forbidden & (fit.flow == 1.0)
+
+    @cached_property
+    def natural_shape(self) -> tuple[int, int]:
+        """Rows and columns of the matrix that natural costs are."""
+        rows, columns = self.pairs.shape
+        return (rows, columns) if self.pairs.order == "rows" else (columns, rows)
 
     @cached_property
     def places(self) -> tuple[slice | np.ndarray, slice | np.ndarray]:
@@ -139,36 +159,66 @@ class _State:
         for rows, sign, duals in zip(self.places, self.signs, (u, v) if tails_lead else (v, u), strict=True):
             y[:, rows] = duals if sign is None else duals * sign
 
+    def read_duals(self, y: np.ndarray, tails_lead: bool) -> tuple[np.ndarray, np.ndarray]:
+        """u and v back from what ``write_duals`` wrote."""
+        tails, heads = (
+            np.ascontiguousarray(y[:, rows] if sign is None else y[:, rows] / sign)
+            for rows, sign in zip(self.places, self.signs, strict=True)
+        )
+        return (tails, heads) if tails_lead else (heads, tails)
+
 
 def _compact(rows: np.ndarray) -> slice | np.ndarray:
     first, last = int(rows[0]), int(rows[-1])
     return slice(first, last + 1) if last - first + 1 == len(rows) else rows
 
 
-def _solve_in_place(state: _State, data: Data, out: BatchSolution, threads: int) -> None:
+def _solve_in_place(state: _State, data: Data, threads: int) -> BatchSolution:
     """Unit scales, every pair there, in order: the kernel reads the costs where they lie."""
-    from ..kernels import assignment as kernels
-
-    pairs, size = state.pairs, data.size
-    rows, columns = pairs.shape if pairs.order == "rows" else pairs.shape[::-1]
-    match = np.empty((size, rows), dtype=np.int32)
-    u, v = np.empty((size, rows)), np.empty((size, columns))
-    judged, ok = Certified.empty(size), np.zeros(size, dtype=bool)
+    kernels, size, (rows, columns) = state.kernels, data.size, state.natural_shape
+    match, u, v = np.empty((size, rows), dtype=np.int32), np.empty((size, rows)), np.empty((size, columns))
+    x, y, status = np.zeros((size, rows * columns)), np.empty((size, rows + columns)), np.empty(size, np.int8)
+    # The primal residual is 0, of 0 and 1 in every row and column once: the certificate saw to it.
+    judged = Certified(np.empty(size), np.empty(size), np.zeros(size), np.empty(size))
+    ok = np.empty(size, dtype=bool)
 
     def work(start: int, stop: int) -> None:
-        kernels.solve(data.c, rows, columns, start, stop, match, u, v, out.status)
+        kernels.solve(data.c, rows, columns, start, stop, match, u, v, status)
         kernels.certify(
             *(data.c, match, u, v, TOLERANCE, start, stop),
             *(ok, judged.gap, judged.dual_residual, judged.value),
         )
-        kernels.scatter(match, columns, start, stop, out.x)
+        kernels.scatter(match, columns, start, stop, x)
 
-    run_spans(size, threads_for(6 * size * rows * columns, threads), work)
-    assert out.y is not None
-    state.write_duals(out.y, u, v, pairs.order == "rows")
-    judged.primal_residual[:] = 0.0  # 0 and 1, in every row and column once: the certificate saw to it
-    out.certificate = judged
+    run_spans(size, threads_for(3.5 * size * rows * columns, threads), work)
+    state.write_duals(y, u, v, state.pairs.order == "rows")
+    out = BatchSolution(x, y, status, None, np.zeros(size, dtype=np.int64), certificate=judged)
     refuse(out, ok)
+    return out
+
+
+def _stand(state: _State, data: Data, x: np.ndarray, y: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Basic duals of items whose costs lie as the kernel wants them, certified; others keep theirs."""
+    kernels, size, (rows, columns) = state.kernels, len(items), state.natural_shape
+    data = data.take(items)
+    match = x[items].reshape(size, rows, columns).argmax(axis=2).astype(np.int32)
+    u, v = state.read_duals(y[items], state.pairs.order == "rows")
+    ok, told = np.zeros(size, dtype=bool), np.empty((3, size))
+    basic_u, basic_v = u.copy(), v.copy()
+    # Before, as what is looked for starts from duals that are optimal; and after.
+    kernels.certify(data.c, match, u, v, TOLERANCE, 0, size, ok, *told)
+    kernels.stand(data.c, rows, columns, 0, size, match, basic_u, basic_v, ~ok)
+    kernels.certify(data.c, match, basic_u, basic_v, TOLERANCE, 0, size, ok, *told)
+    found = y[items]
+    state.write_duals(
+        found,
+        np.where(ok[:, None], basic_u, u),
+        np.where(ok[:, None], basic_v, v),
+        state.pairs.order == "rows",
+    )
+    y = y.copy()
+    y[items] = found
+    return y
 
 
 def _solve_any(state: _State, data: Data, fit: AssignmentFit, out: BatchSolution, threads: int) -> None:
@@ -192,8 +242,7 @@ def _solve_gathered(
     threads: int,
 ) -> None:
     """Items of one kind, whatever the order of variables, their scales, and the pairs that are not there."""
-    from ..kernels import assignment as kernels
-
+    kernels = state.kernels
     network, pairs, size = state.prepared.network, state.pairs, data.size
     index = pairs.index
     tails_lead = roles != Roles.HEADS and not (roles == Roles.PARTIAL and index.shape[0] > index.shape[1])
@@ -224,6 +273,7 @@ def _solve_gathered(
 
     def work(start: int, stop: int) -> None:
         kernels.solve(flat, rows, width, start, stop, match, u, v, status)
+        kernels.stand(flat, rows, width, start, stop, match, u, v, status != Status.OPTIMAL)
 
     run_spans(size, threads_for(6 * size * rows * width, threads), work)
     out.status[items] = status

@@ -1,4 +1,4 @@
-"""Dense assignment: Jonker and Volgenant's algorithm with basic duals; its certificate is in matching.py.
+"""Dense assignment: Jonker and Volgenant's algorithm, and basic duals; its certificate is in matching.py.
 
 min sum c_ik x_ik over R >= 1 rows and K >= R columns: every row takes one column, every column at most one
 row (exactly one where R = K).  A cost of +inf forbids its pair.  The duals u (rows), v (columns) satisfy
@@ -19,10 +19,10 @@ from __future__ import annotations
 import numpy as np
 
 from lpdiff.kernels import lanes as w
-from lpdiff.kernels.jit import F2, F2W, I2W, S1W, SIZE, inner, kernel
+from lpdiff.kernels.jit import B1, F2, F2W, I2, I2W, S1W, SIZE, inner, kernel
 from lpdiff.kernels.matching import certify, scatter
 
-__all__ = ["certify", "scatter", "solve"]
+__all__ = ["certify", "scatter", "solve", "stand"]
 
 _PASSES = 4  # of augmenting row reduction; the paper has 2. From 3 to 6 the times are the same within 3 %
 _HUGE = 1e100  # finite costs above are declined, so that no difference of potentials overflows
@@ -318,7 +318,7 @@ def _tree(c, ends, rows, columns, u, v, work, dist, pred, row_of, order, room, g
 
 @kernel([(F2, SIZE, SIZE, SIZE, SIZE, I2W, F2W, F2W, S1W)])
 def solve(cost, rows, columns, start, stop, match, u, v, status):  # type: ignore[no-untyped-def]
-    """Items ``start`` to ``stop``: an optimal matching and basic duals.
+    """Items ``start`` to ``stop``: an optimal matching and optimal duals, which need not be basic.
 
     cost (1|B, R*K) row-major; match (B, R) the column of each row; u (B, R), v (B, K); status (B,): 0, 1
     where the forbidden pairs admit no matching, 7 where a cost is NaN, -inf or beyond 1e100. Without a
@@ -326,7 +326,7 @@ def solve(cost, rows, columns, start, stop, match, u, v, status):  # type: ignor
     """
     width = (columns + 7) // 8 * 8
     price, work, dist = np.empty(width), np.empty(width), np.empty(width)
-    final, ends, room, gate = np.empty(columns), np.empty(rows * 8), np.empty(rows), np.empty(rows, np.int64)
+    final, ends = np.empty(columns), np.empty(rows * 8)
     pred, row_of, col_of = np.empty(width, np.int64), np.empty(columns, np.int64), np.empty(rows, np.int64)
     free, done, empty = np.empty(rows, np.int64), np.empty(columns, np.int64), np.empty(columns, np.int64)
     for j in range(rows * 8):
@@ -358,11 +358,42 @@ def solve(cost, rows, columns, start, stop, match, u, v, status):  # type: ignor
             ):
                 count = -1
         status[item] = 7 if not sound else 0 if count >= 0 else 1
-        if status[item] == 0:
-            _tree(c, ends, rows, columns, u[item], v[item], price, dist, pred, row_of, done, room, gate)
         for i in range(rows):
-            match[item, i] = col_of[i] if status[item] == 0 else -1
-            u[item, i] = u[item, i] if status[item] == 0 else np.nan
-        if status[item] != 0:
-            for j in range(columns):
-                v[item, j] = np.nan
+            j = col_of[i] if status[item] == 0 else -1
+            match[item, i] = j
+            u[item, i] = c[i * columns + j] - price[j] if j >= 0 else np.nan
+        for j in range(columns):
+            v[item, j] = price[j] if status[item] == 0 else np.nan
+
+
+@kernel([(F2, SIZE, SIZE, SIZE, SIZE, I2, F2W, F2W, B1)])
+def stand(cost, rows, columns, start, stop, match, u, v, done):  # type: ignore[no-untyped-def]
+    """Make optimal duals basic, for items ``start`` to ``stop`` that are not done: see the tree, above.
+
+    cost, match, u, v as above; done (B,). A match that is none leaves its item as it is.
+    """
+    width = (columns + 7) // 8 * 8
+    work, dist, pred = np.empty(width), np.empty(width), np.empty(width, np.int64)
+    ends, room, gate = np.empty(rows * 8), np.empty(rows), np.empty(rows, np.int64)
+    row_of, order = np.empty(columns, np.int64), np.empty(columns, np.int64)
+    for j in range(rows * 8):
+        ends[j] = np.inf
+    for item in range(start, stop):
+        if done[item]:
+            continue
+        c = cost[item if cost.shape[0] > 1 else 0]
+        for j in range(width):
+            work[j], pred[j] = v[item, j] if j < columns else 0.0, 0
+        for j in range(columns):
+            row_of[j] = -1
+        proper = True
+        for i in range(rows):
+            k = match[item, i]
+            proper &= 0 <= k < columns and row_of[k] < 0 and abs(c[i * columns + k]) < np.inf
+            if proper:
+                row_of[k] = i
+            for j in range(width - 8, columns if width > columns else 0):
+                ends[i * 8 + j - width + 8] = c[i * columns + j]
+        if not proper:
+            continue
+        _tree(c, ends, rows, columns, u[item], v[item], work, dist, pred, row_of, order, room, gate)
