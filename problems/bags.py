@@ -17,7 +17,7 @@ from lpdiff.problem import Moments, Parameter, Proposal
 
 from .base import ProblemModule, SolveOptions, any_of, first_item, forbidding
 from .matching import nested, sizes_of
-from .pairing import members, there
+from .pairing import members, spans, there
 
 __all__ = ["BagLabelling", "BagMatching", "BagProblem", "bag_matching"]
 
@@ -83,6 +83,7 @@ class BagProblem(AbstractProblem):
         from lpdiff.kernels.bags import label
 
         log_probs, *unlabelled, items, counts = arrays
+        items = spans(items, max(len(a) for a in arrays if a is not None), self.n)
         found = label(log_probs, items, counts, *unlabelled, threads=threads)
         moments = [Moments(found.places, found.weight)]
         if self.spare:
@@ -336,7 +337,6 @@ class BagLabelling:
         lists. What is no item of the bag is left out."""
         inputs = self.evaluation.inputs
         items = inputs.whole[-2]
-        assert items is not None
         n = self.evaluation.problem.parameters[0].shape[0]
         has = there(items, n).expand(*inputs.batch_shape, n)
         both = torch.stack([self.labels.cpu(), has.to(torch.int64)], -1)

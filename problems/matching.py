@@ -12,7 +12,7 @@ import torch
 from lpdiff import Evaluation, Solution, evaluate
 
 from .base import ProblemModule, SolveOptions
-from .pairing import EXACT, FREE, FULL, MatchingProblem, members, wanted_pairs
+from .pairing import EXACT, FREE, FULL, members, problem_of, wanted_pairs
 
 __all__ = ["Assignment", "Matching", "assignment", "nested", "sizes_of"]
 
@@ -72,7 +72,7 @@ def assignment(
     parameters = [costs, *(_prices(unmatched, n, m) if mode == FREE else ()), given_rows, given_columns]
     if mode == EXACT:
         parameters.append(wanted_pairs(pairs, given_rows, given_columns, n, m))
-    found = evaluate(MatchingProblem(n, m, mode, (masked, too)), *parameters, **how)
+    found = evaluate(problem_of(n, m, mode, (masked, too), ("row", "column")), *parameters, **how)
     return Matching(found.value, found.status, found)
 
 

@@ -35,6 +35,8 @@ __all__ = [
     "MatchingProblem",
     "matching_program",
     "members",
+    "problem_of",
+    "spans",
     "there",
     "wanted_pairs",
 ]
@@ -133,6 +135,8 @@ class MatchingProblem(AbstractProblem):
 
         costs, *more = arrays
         prices, (rows, columns, *pairs) = more[: 2 * (self.mode == FREE)], more[2 * (self.mode == FREE) :]
+        batch = max(len(a) for a in arrays if a is not None)
+        rows, columns = spans(rows, batch, self.n), spans(columns, batch, self.m)
         how: dict[str, Any] = dict(zip(("row_prices", "column_prices"), prices, strict=False))
         found = match(
             costs, rows, columns, self.mode, pairs=pairs[0] if pairs else None, threads=threads, **how
@@ -175,10 +179,18 @@ class MatchingProblem(AbstractProblem):
         return "the pairs that are allowed (costs below +inf) do not make a matching that large"
 
 
+@functools.lru_cache(maxsize=32)
+def problem_of(
+    n: int, m: int, mode: int, masked: tuple[bool, bool], words: tuple[str, str]
+) -> MatchingProblem:
+    """A MatchingProblem, kept: it does not change."""
+    return MatchingProblem(n, m, mode, masked, words)
+
+
 # -- the rows and columns of an item -----------------------------------------------------------------------
 
 
-def members(name: str, given: Any, size: int, batch: tuple[int, ...]) -> tuple[torch.Tensor, bool]:
+def members(name: str, given: Any, size: int, batch: tuple[int, ...]) -> tuple[torch.Tensor | None, bool]:
     """Which rows (or columns) the items have.
 
     Args:
@@ -188,14 +200,14 @@ def members(name: str, given: Any, size: int, batch: tuple[int, ...]) -> tuple[t
         batch: The batch shape of the costs.
 
     Returns:
-        (*batch, 2) int64, the first and how many; or, where there are holes, (*batch, 2 + size) int64, the
-        first two for nothing, then 1 where there is one. And whether it is the latter.
+        None: all; (*batch, 2) int64, the first and how many; or, where there are holes, (*batch, 2 + size)
+        int64, the first two as before, then 1 where there is one. And whether it is the last.
 
     Raises:
         ValueError: naming the item.
     """
     if given is None:
-        return torch.tensor([0, size]), False
+        return None, False
     mask = given if isinstance(given, torch.Tensor) else torch.as_tensor(np.asarray(given))
     if mask.dtype != torch.bool:
         lengths = read_lengths(name, mask, size, _joint(batch, tuple(mask.shape)))
@@ -217,12 +229,19 @@ def _joint(batch: tuple[int, ...], own: tuple[int, ...]) -> tuple[int, ...]:
         return batch
 
 
-def there(given: torch.Tensor, size: int) -> torch.Tensor:
+def there(given: torch.Tensor | None, size: int) -> torch.Tensor:
     """What ``members`` told, as (*batch, size) booleans."""
+    if given is None:
+        return torch.ones(size, dtype=torch.bool)
     if given.shape[-1] == size + 2 and size:
         return given[..., 2:] != 0
     place = torch.arange(size)
     return (place >= given[..., :1]) & (place < given[..., :1] + given[..., 1:2])
+
+
+def spans(given: np.ndarray | None, batch: int, size: int) -> np.ndarray:
+    """What ``members`` told, (batch, 2 | size + 2), for kernels."""
+    return np.tile(np.array([0, size]), (batch, 1)) if given is None else given
 
 
 def _there(given: np.ndarray, size: int) -> np.ndarray:
@@ -240,7 +259,9 @@ def _sides(
     return torch.cat(sides[:2], -1).to(dtype), torch.cat(sides[2:], -1).to(dtype)
 
 
-def wanted_pairs(pairs: Any, rows: torch.Tensor, columns: torch.Tensor, n: int, m: int) -> torch.Tensor:
+def wanted_pairs(
+    pairs: Any, rows: torch.Tensor | None, columns: torch.Tensor | None, n: int, m: int
+) -> torch.Tensor:
     """How many pairs each item is to have, checked; int64.
 
     Raises:

@@ -16,7 +16,7 @@ from lpdiff import Solution, SolveError, evaluate
 
 from .base import ProblemModule, SolveOptions, read_lengths
 from .matching import Matching, assignment, sizes_of
-from .pairing import FULL, MatchingProblem, members
+from .pairing import FULL, members, problem_of
 
 __all__ = [
     "PermutationInvariant",
@@ -44,11 +44,11 @@ def set_matching(
     image.
 
     Args:
-        costs: (*batch, queries, targets), padded; *batch is (images,) or (layers, images), say. +inf forbids
-            a pair. Or, with ``sizes``, (*layers, images, queries, all targets): each image's queries
+        costs: (*batch, queries, targets), padded; the batch is (images,) or (layers, images), say. +inf
+            forbids a pair. Or, with ``sizes``, (*layers, images, queries, all targets): each image's queries
             against the targets of all images one after the other, of which only its own are read.
-        targets, queries: Which an image has: lengths, (*batch,), or booleans, (*batch, targets) and (*batch,
-            queries). (images,) serves all layers. Default: all.
+        targets, queries: Which an image has: lengths, (*batch,), or booleans, (*batch, targets) and
+            (*batch, queries). (images,) serves all layers. Default: all.
         sizes: How many targets each image has: integers, (images,).
         how: See ``lpdiff.evaluate``.
 
@@ -78,7 +78,7 @@ def set_matching(
             raise ValueError("sizes= says which targets an image has: leave out targets=")
         columns, masked = _windows(sizes, m, batch), False
     rows, too = members("queries", queries, n, batch)
-    problem = MatchingProblem(n, m, FULL, (too, masked), ("query", "target"))
+    problem = problem_of(n, m, FULL, (too, masked), ("query", "target"))
     try:
         found = evaluate(problem, costs, rows, columns, **how)
     except SolveError as error:
@@ -134,15 +134,17 @@ class SetMatching(Matching):
             torch.from_numpy(side.reshape(-1) if whole else side[there])
             for side in (rows, columns - self._first)
         )
-        pairs = zip(*(inputs.like_user(side).split(counts) for side in sides), strict=True)
+        pairs = zip(
+            *(torch.unsafe_split_with_sizes(inputs.like_user(side), counts) for side in sides), strict=True
+        )
         return _nest(list(pairs), inputs.batch_shape)
 
     @cached_property
     def chosen(self) -> tuple[torch.Tensor, ...]:
         """All pairs in a row, as an index: one tensor a dimension of the batch, then queries, then targets.
 
-        ``outputs[found.chosen[:-1]]`` are the matched queries' outputs, for outputs (*batch, queries,
-        ...)."""
+        ``outputs[found.chosen[:-1]]`` are the matched queries' outputs, for outputs of shape
+        (*batch, queries, ...)."""
         inputs, (there, rows, columns) = self.evaluation.inputs, self._pairs
         item, _ = np.nonzero(there)
         batch = np.unravel_index(item, inputs.batch_shape) if inputs.batch_shape else ()
@@ -153,8 +155,7 @@ class SetMatching(Matching):
     def _first(self) -> np.ndarray:
         """The first target of each image, (B|1, 1)."""
         window = self.evaluation.inputs.flat[2]
-        assert window is not None
-        return window[:, :1].numpy() * (window.shape[1] == 2)
+        return np.zeros((1, 1), int) if window is None else window[:, :1].numpy() * (window.shape[1] == 2)
 
 
 def _nest(things: list[Any], batch: Sequence[int]) -> Any:
@@ -207,8 +208,8 @@ def permutation_invariant(
     value = found.value
     if reduction == "mean":
         given = found.evaluation.inputs.whole[1]
-        assert given is not None
-        value = value / given[..., 1].clamp(min=1).to(value.device)
+        count = max(1, n) if given is None else given[..., 1].clamp(min=1).to(value.device)
+        value = value / count
     return PermutationMatching(value, found.status, found)
 
 

@@ -46,16 +46,16 @@ _OWN = 1e-12  # what a reduced cost may be off by rounding, relative to the numb
 
 
 @inner
-def _members(given, most, out):
-    """Which rows or columns an item has, ascending; how many."""
+def _members(given, most, apart, out):
+    """Where the rows or columns of an item begin, if all are ``apart`` from the next; how many they are."""
     count = 0
     if len(given) == 2 or most == 0:
         for k in range(given[1]):
-            out[k] = given[0] + k
+            out[k] = (given[0] + k) * apart
         return given[1]
     for k in range(most):
         if given[2 + k] != 0:
-            out[count] = k
+            out[count] = k * apart
             count += 1
     return count
 
@@ -319,22 +319,22 @@ def _span(
     work, v = np.empty(least * most_width), np.empty(most_width)
     room = np.empty(most_width), np.empty(most_width), np.empty(most_width)
     dist, low, at = room[0], np.empty(least + 24), np.empty(least + 24, np.int64)
-    many, few = np.empty((5, most_width), np.int64), np.empty((3, least), np.int64)
-    pred, agent_of, places, done, empty = many[0], many[1], many[2], many[3], many[4]
-    shifts, place_of, free = few[0], few[1], few[2]
-    row, column, ready = np.empty(n, np.int64), np.zeros(m + 8, np.int64), np.empty(least, np.bool_)
+    many, few = np.empty((6, most_width), np.int64), np.empty((2, least), np.int64)
+    pred, agent_of, done, empty, row, column = many[0], many[1], many[2], many[3], many[4], many[5]
+    place_of, free, ready = few[0], few[1], np.empty(least, np.bool_)
     u, own_price, price = np.empty(least), np.zeros(least), np.zeros(most_width)
+    one = np.int64(1)
+    line = larger(m, one)
     for k in range(start, stop):
         c = costs[k if len(costs) > 1 else 0]
-        n_k, m_k = _members(rows[k], n, row), _members(columns[k], m, column)
+        n_k, m_k = _members(rows[k], n, line, row), _members(columns[k], m, one, column)
         turned = n_k > m_k
         R, K = smaller(n_k, m_k), larger(n_k, m_k)
         width = (K + (R if mode == FREE else 0) + 7) // 8 * 8
+        # Agent i's cost at place j is c[shifts[i] + places[j]].
+        shifts, places = (column, row) if turned else (row, column)
         for i in range(R):
-            shifts[i] = column[i] if turned else row[i] * m
             place_of[i], ready[i] = -1, False
-        for j in range(K):
-            places[j] = row[j] * m if turned else column[j]
         for j in range(K, width):
             places[j] = places[0]
         for j in range(width):
@@ -346,10 +346,10 @@ def _span(
                 column_prices[k if len(column_prices) > 1 else 0],
             )
             for i in range(R):
-                own_price[i] = q[column[i]] if turned else p[row[i]]
+                own_price[i] = q[column[i]] if turned else p[row[i] // line]
                 sound &= abs(own_price[i]) < _HUGE
             for j in range(width):
-                price[j] = 0.0 if j >= K else p[row[j]] if turned else q[column[j]]
+                price[j] = 0.0 if j >= K else p[row[j] // line] if turned else q[column[j]]
                 sound &= abs(price[j]) < _HUGE
         # Everyone's cheapest place, where nobody has a price yet.
         side_by_side = R > 0 and column[m_k - 1] - column[0] == m_k - 1
@@ -388,13 +388,13 @@ def _span(
                 length = _paths(*where, free, count, wanted)
             if mode == FREE and length < np.inf:
                 length = 0.0  # u <= 0
-        for i in range(pair_at.shape[1]):
-            pair_at[k, i], pair_weight[k, i] = 0, 0.0
+        for e in range(pair_at.shape[1]):
+            pair_at[k, e], pair_weight[k, e] = 0, 0.0
         value[k], status[k] = np.inf if sound else np.nan, INFEASIBLE if sound else INVALID
         if not sound or length == np.inf:
             continue
         # The proof: potentials, with the prices of leaving out in them, against the costs as they are.
-        top = abs(length)
+        top = abs(length) if mode == EXACT else 0.0
         for i in range(R):
             j = place_of[i]
             u[i] = length
@@ -432,12 +432,12 @@ def _span(
                 if turned:
                     columns_left[k, column[i]] = left
                 else:
-                    rows_left[k, row[i]] = left
+                    rows_left[k, row[i] // line] = left
             for j in range(K):
                 left = 1.0 if agent_of[j] < 0 else 0.0
                 total += left * price[j]
                 if turned:
-                    rows_left[k, row[j]] = left
+                    rows_left[k, row[j] // line] = left
                 else:
                     columns_left[k, column[j]] = left
         value[k], status[k] = total, OPTIMAL if fine else INACCURATE
