@@ -154,13 +154,33 @@ def _by_oracle(
     def general(items: np.ndarray, arrays: Sequence[np.ndarray | None]) -> Proposal:
         return _general(problem, arrays, settings)
 
-    operation = OracleOperation(
-        problem, settings.thread_count, throw, inputs.batch_shape, sparse_gradient, general
-    )
-    value, status, *found = apply(operation, *inputs.flat)
+    tensors, sparse = inputs.flat, frozenset[int]()
+    if sparse_gradient:
+        tensors, sparse = _for_sparse(problem, inputs)
+    operation = OracleOperation(problem, settings.thread_count, throw, inputs.batch_shape, sparse, general)
+    value, status, *found = apply(operation, *tensors)
     if len(inputs.batch_shape) != 1:
         value, status = value.reshape(inputs.batch_shape), status.reshape(inputs.batch_shape)
     return Evaluation(problem, inputs.like_user(value), inputs, status, "oracle", None, tuple(found), exact)
+
+
+def _for_sparse(problem: AbstractProblem, inputs: Inputs) -> tuple[list[torch.Tensor | None], frozenset[int]]:
+    """The node's inputs, and which of them come in the user's own shape to get a sparse gradient."""
+    tensors, sparse = list(inputs.flat), set()
+    for k, (p, whole) in enumerate(zip(problem.parameters, inputs.whole, strict=True)):
+        if whole is None or not (p.is_cost and len(p.shape) > 1 and _traced(whole)):
+            continue
+        own = tuple(whole.shape[: whole.dim() - len(p.shape)])
+        if k in inputs.moved or not (own == inputs.batch_shape or math.prod(own) == 1):
+            told = "float64" + (", float32" if p.compact else "")
+            raise ValueError(
+                f"sparse_gradient: {p.name} must be of dtype {told} on the CPU, and have the whole batch "
+                f"{inputs.batch_shape} or none, got {own}: torch cannot take a sparse gradient through what "
+                f"would make it so"
+            )
+        tensors[k] = whole
+        sparse.add(k)
+    return tensors, frozenset(sparse)
 
 
 def _general(problem: AbstractProblem, arrays: Sequence[np.ndarray | None], settings: Settings) -> Proposal:
@@ -196,6 +216,7 @@ class Inputs:
     dtype: torch.dtype
     device: torch.device
     needs_duals: bool  # whether gradients are asked for in a side
+    moved: frozenset[int] = frozenset()  # parameters whose dtype or device was another
 
     @property
     def size(self) -> int:
@@ -216,8 +237,8 @@ def _arrange(problem: AbstractProblem, parameters: Sequence[Any]) -> Inputs:
     device = _CPU
     whole: list[torch.Tensor | None] = []
     shapes: list[tuple[int, ...] | None] = []
-    needs_duals = False
-    for p, value in zip(wanted, parameters, strict=True):
+    needs_duals, moved = False, []
+    for k, (p, value) in enumerate(zip(wanted, parameters, strict=True)):
         if value is None and p.kind == "data":
             whole.append(None)
             shapes.append(None)
@@ -231,6 +252,7 @@ def _arrange(problem: AbstractProblem, parameters: Sequence[Any]) -> Inputs:
         read = _read_as(p, tensor)
         if tensor.dtype != read or tensor.device != _CPU:
             tensor = tensor.to(device=_CPU, dtype=read)
+            moved.append(k)
         needs_duals |= p.kind == "side" and _traced(tensor)
         whole.append(tensor)
         shapes.append(tuple(tensor.shape[: tensor.dim() - len(p.shape)]))
@@ -252,7 +274,15 @@ def _arrange(problem: AbstractProblem, parameters: Sequence[Any]) -> Inputs:
     if shared:  # nothing would tell the node the size of the batch
         assert flat[0] is not None
         flat[0] = flat[0].expand(size, *wanted[0].shape)
-    return Inputs(flat, whole, batch_shape, torch.float64 if dtype is None else dtype, device, needs_duals)
+    return Inputs(
+        flat,
+        whole,
+        batch_shape,
+        torch.float64 if dtype is None else dtype,
+        device,
+        needs_duals,
+        frozenset(moved),
+    )
 
 
 def _broadcast(wanted: Sequence[Parameter], shapes: Sequence[tuple[int, ...] | None]) -> tuple[int, ...]:

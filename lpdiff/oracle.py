@@ -26,18 +26,23 @@ _REFUSED = int(Status.INACCURATE)
 
 @dataclass(eq=False)
 class OracleOperation(AbstractOperation):
-    """(parameters) -> (value, status, and index and weight of each cost parameter)."""
+    """(parameters) -> (value, status, and index and weight of each cost parameter).
+
+    A parameter of ``sparse`` comes in the user's own shape, for torch cannot reshape its sparse gradient.
+    """
 
     problem: AbstractProblem
     threads: int
     throw: bool
     batch_shape: tuple[int, ...]
-    sparse: bool
+    sparse: frozenset[int]
     general: Callable[[np.ndarray, Sequence[np.ndarray | None]], Proposal]
     differentiable: int = 1
     refused: int = field(default=0, repr=False)  # items of the last forward that the LP had to solve
 
     def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        if self.sparse:
+            arrays = tuple(map(self._flat, range(len(arrays)), arrays))
         given = arrays if self.problem.reads_shared else _whole(arrays)
         found = self.problem.propose(*given, threads=self.threads)
         status = found.status
@@ -68,9 +73,18 @@ class OracleOperation(AbstractOperation):
             index, weight = outputs[2 + 2 * k], outputs[3 + 2 * k]
             assert index is not None and weight is not None
             weight = (gz[:, None] * weight).to(theta.dtype)
-            make = _sparse_gradient if self.sparse and theta.dim() > 2 else _gradient
-            result.append(make(theta, index, weight))
+            if k in self.sparse:
+                rank = len(self.problem.parameters[k].shape)
+                result.append(_sparse_gradient(theta, index, weight, rank))
+            else:
+                result.append(_gradient(theta, index, weight))
         return tuple(result)
+
+    def _flat(self, k: int, array: np.ndarray | None) -> np.ndarray | None:
+        if array is None or k not in self.sparse:
+            return array
+        rank = len(self.problem.parameters[k].shape)
+        return array.reshape(math.prod(array.shape[: array.ndim - rank]), *array.shape[array.ndim - rank :])
 
     def jvp(self, inputs: Tensors, outputs: Tensors, tangents: Tensors) -> Tensors:
         total: torch.Tensor | None = None
@@ -127,18 +141,18 @@ def densified(index: torch.Tensor, weight: torch.Tensor, size: int) -> torch.Ten
     return weight.new_zeros(len(index), size).scatter_add_(1, index, weight)  # in place: twice as fast
 
 
-def _sparse_gradient(theta: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    places = torch.from_numpy(
-        np.stack(
-            [
-                np.broadcast_to(np.arange(len(index))[:, None], tuple(index.shape)).ravel()
-                if len(theta) > 1
-                else np.zeros(index.numel(), dtype=np.int64),
-                *np.unravel_index(index.numpy().ravel(), tuple(theta.shape[1:])),
-            ]
-        )
-    )
-    return torch.sparse_coo_tensor(places, weight.reshape(-1), theta.shape, check_invariants=False).coalesce()
+def _sparse_gradient(
+    theta: torch.Tensor, index: torch.Tensor, weight: torch.Tensor, rank: int
+) -> torch.Tensor:
+    """In the shape of theta, of which the last ``rank`` dimensions are an item's."""
+    shape = tuple(theta.shape)
+    flat = index.numpy()
+    if math.prod(shape[: theta.dim() - rank]) == len(flat):  # not shared by the batch
+        flat = flat + math.prod(shape[theta.dim() - rank :]) * np.arange(len(flat))[:, None]
+    kept = weight.detach().numpy() != 0
+    places = torch.from_numpy(np.stack(np.unravel_index(flat[kept], shape)))
+    found = torch.sparse_coo_tensor(places, weight[torch.from_numpy(kept)], shape, check_invariants=False)
+    return found.coalesce()
 
 
 def _whole(arrays: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:

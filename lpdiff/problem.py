@@ -112,15 +112,15 @@ class AbstractProblem(AbstractParametricProgram):
         """The oracle: NumPy only, a whole batch, the same bits whatever the batch's order and the threads.
 
         Args:
-            arrays: One a parameter, C-contiguous, each (B, *shape) (or (1, *shape), see ``reads_shared``):
-                float64 (or float32 where compact) for costs and sides, int64 for data; None for data that
-                were not given.
+            arrays: One a parameter, C-contiguous, its shape led by the batch's size B (or by 1, see
+                ``reads_shared``): float64 (or float32 where compact) for costs and sides, int64 for data;
+                None for data that were not given.
             threads: Threads it may use.
         """
         raise NotImplementedError(f"{type(self).__name__} has no oracle")
 
     def extract(self, solution: Solution, key: Hashable) -> torch.Tensor:
-        """A solution's moments by the name of a cost parameter, (*batch, *shape)."""
+        """A solution's moments by the name of a cost parameter, in its shape."""
         names = [p.name for p in self.parameters if p.is_cost]
         raise KeyError(f"{key!r}: expected one of {', '.join(names)}, read with lpdiff.evaluate")
 

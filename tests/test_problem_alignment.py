@@ -380,6 +380,27 @@ def test_sparse_gradients():
     assert torch.equal(costs.grad.to_dense(), found.indicator.detach())
 
 
+@pytest.mark.parametrize("shape", [(30, 40), (1, 30, 40), (2, 3, 30, 40)])
+def test_sparse_gradients_of_any_batch(shape):
+    costs = torch.rand(shape, dtype=F64, requires_grad=True)
+    gap = torch.rand(2, 3, 1, dtype=F64) if len(shape) < 4 else 0.4  # six items that share their costs
+    found = global_alignment(costs, gap=gap, sparse_gradient=True)
+    found.value.sum().backward()
+    dense = costs.detach().requires_grad_()
+    global_alignment(dense, gap=gap).value.sum().backward()
+    assert costs.grad.layout == torch.sparse_coo and costs.grad.shape == costs.shape
+    assert torch.allclose(costs.grad.to_dense(), dense.grad)
+
+
+def test_sparse_gradients_through_what_torch_cannot():
+    half = torch.rand(3, 4, 5).half().requires_grad_()
+    with pytest.raises(ValueError, match="sparse_gradient: costs must be of dtype float64, float32"):
+        global_alignment(half, sparse_gradient=True)
+    with pytest.raises(ValueError, match="have the whole batch"):
+        part = torch.rand(3, 1, 4, 5, requires_grad=True)
+        global_alignment(part, gap=torch.rand(2, 1), sparse_gradient=True)
+
+
 def test_same_bits_in_any_order_and_on_any_threads():
     costs = torch.randint(0, 4, (64, 30, 33)).double()
     whole = global_alignment(costs, gap=1.0, threads=1)
