@@ -396,8 +396,8 @@ def test_sparse_gradients_through_what_torch_cannot():
     half = torch.rand(3, 4, 5).half().requires_grad_()
     with pytest.raises(ValueError, match="sparse_gradient: costs must be of dtype float64, float32"):
         global_alignment(half, sparse_gradient=True)
+    part = torch.rand(3, 1, 4, 5, requires_grad=True)
     with pytest.raises(ValueError, match="have the whole batch"):
-        part = torch.rand(3, 1, 4, 5, requires_grad=True)
         global_alignment(part, gap=torch.rand(2, 1), sparse_gradient=True)
 
 
