@@ -32,10 +32,11 @@ from lpdiff.problems.warping import dtw
 from . import structure
 from .peers import THREADS, Missing, need
 from .report import duration
-from .structure import forget_peak, fresh, memory, versions
+from .structure import forget_peak, fresh, memory, versions_of
 
 SAMPLE = 0.02  # seconds of a sample
 GAP, OPEN, BATCH = 0.4, 0.9, 64
+SOFT = "soft-DTW (pysdtw)"
 
 Run = Callable[[], tuple[torch.Tensor, torch.Tensor]]  # values and gradients
 
@@ -136,7 +137,7 @@ def alignments(kind: str, n: int) -> dict[str, Run]:
     if kind == "warping":
         runs["torch anti-diagonals"] = both_ways(costs, diagonal_warping)
     if kind != "affine":
-        runs["soft-DTW (pysdtw)"] = both_ways(costs, soft_warping)
+        runs[SOFT] = both_ways(costs, soft_warping)
     return runs
 
 
@@ -184,7 +185,7 @@ def works(quick: bool) -> list[Work]:
     found = []
     for kind, title in names.items():
         for n in (50,) if quick else (50, 100, 200, 500):
-            peers = [] if kind == "affine" else ["torch anti-diagonals", "soft-DTW (pysdtw)"]
+            peers = [] if kind == "affine" else ["torch anti-diagonals", SOFT]
             found.append(
                 Work(
                     f"{kind}-{n}",
@@ -194,7 +195,7 @@ def works(quick: bool) -> list[Work]:
                     partial(alignments, kind, n),
                     at_most=bound[kind],
                     faster=dict.fromkeys(peers, 10.0),
-                    smooth=("soft-DTW (pysdtw)",),
+                    smooth=(SOFT,),
                     few=tuple(peers),
                 )
             )
@@ -329,7 +330,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "cores": available_threads(),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "versions": versions(),
+        "versions": versions_of(("torch", "numpy", "scipy", "numba", "pysdtw")),
         "works": [],
     }
     for work in chosen:

@@ -135,6 +135,26 @@ Target: at most 5 s. `import lpdiff` takes {seconds:.2f} s beside NumPy, SciPy a
 {rows}
 """
 
+_LIBRARY = """\
+
+## The problem library
+
+```console
+{command}
+```
+
+Dedicated solvers against what users write today: a loop over anti-diagonals in torch (exact, differentiated by
+autograd), soft-DTW (pysdtw, which smooths the minimum), and the loop over images around SciPy that reference
+code of set prediction has. Value and gradient in float64, medians of {repeats} turns, {threads} threads on
+{cores} cores ({machine}, Python {python}; {versions}). {trial}
+
+| work | lpdiff | {columns} | asked, reached |
+|---|---|{rules}|---|
+{rows}
+
+{verdict}
+"""
+
 # What the table of works shows; the figure has all.
 _COLUMNS = ("lpdiff", "lpdiff, 1 thread", "lpdiff, HiGHS", "raw highspy loop", "cvxpylayers")
 
@@ -173,6 +193,44 @@ def structure(record: dict[str, Any]) -> str:
         works="\n".join(lines),
     )
     return text + _growth(record.get("growth")) + _first_calls(record.get("first_call"))
+
+
+def library(record: dict[str, Any]) -> str:
+    """The page's text for one recorded run of ``benchmarks.library``."""
+    columns = list(dict.fromkeys(name for row in record["works"] for name in row["contestants"]))
+    columns.remove("lpdiff")
+    absent: dict[str, str] = {}
+    rows, missed = [], []
+    for row in record["works"]:
+        absent |= row["missing"]
+        own = row["contestants"]["lpdiff"]["per_unit"]
+        cells = []
+        for name in columns:
+            peer = row["contestants"].get(name)
+            cells.append(
+                "" if peer is None else f"{duration(peer['per_unit'])}, {peer['per_unit'] / own:,.0f}x"
+            )
+        told = "; ".join(f"{t['asked']}: {t['found']:.3g}, {_met(t['met'])}" for t in row["targets"])
+        missed += [f"{row['title']} ({t['asked']})" for t in row["targets"] if not t["met"]]
+        rows.append(f"| {row['title']} | {duration(own)} a {row['unit']} | {' | '.join(cells)} | {told} |")
+    told = [f"Missed: {'; '.join(missed)}." if missed else "All of these targets are met."]
+    told += [f"Left out, {name}: {reason}." for name, reason in absent.items()]
+    if "large" in record:
+        large = record["large"]
+        told.append(
+            f"One {large['n']:,} x {large['n']:,} alignment of float32 costs took {duration(large['seconds'])} and "
+            f"{large['bytes'] / 1e6:.0f} MB beyond the costs, its gradient {large['stored']:,} stored numbers "
+            f"(target: 3 s, 200 MB, sparse; {_met(large['met'])})."
+        )
+    return _LIBRARY.format(
+        **{key: record[key] for key in ("command", "repeats", "threads", "cores", "machine", "python")},
+        versions=", ".join(f"{name} {number}" for name, number in record["versions"].items()),
+        trial="**This is a trial run (`--quick`).**" if record["quick"] else "",
+        columns=" | ".join(columns),
+        rules="|".join(["---"] * len(columns)),
+        rows="\n".join(rows),
+        verdict=" ".join(told),
+    )
 
 
 def asked(target: dict[str, Any]) -> str:
@@ -235,6 +293,9 @@ def page(results: Path = RESULTS) -> str:
     recorded = results / "structure.json"
     if recorded.exists():
         text += structure(json.loads(recorded.read_text(encoding="utf-8")))
+    recorded = results / "library.json"
+    if recorded.exists():
+        text += library(json.loads(recorded.read_text(encoding="utf-8")))
     return text
 
 

@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -345,9 +345,9 @@ def show(row: dict[str, Any]) -> None:
         )
 
 
-def versions() -> dict[str, str]:
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -382,7 +382,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "cores": available_threads(),
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "versions": versions(),
+        "versions": versions_of(PACKAGES),
         "works": [],
     }
     for work in works():

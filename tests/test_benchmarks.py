@@ -238,3 +238,50 @@ def test_targets_are_those_of_the_plan():
     assert report.faster(0.25) == "4.00x slower"
     assert [report.duration(s) for s in (1.5, 2e-3, 3e-6)] == ["1.5 s", "2 ms", "3 us"]
     assert math.isclose(structure.deviation(np.array([2.0]), np.array([1.0, 4.0])), 1.0)
+
+
+def test_the_library_and_its_peers_agree():
+    """measure() compares values and gradients before it times anything."""
+    from benchmarks import library
+
+    for kind in ("linear", "affine", "warping"):
+        work = library.Work(
+            kind, kind, "cell", 1, partial(library.alignments, kind, 7), smooth=(library.SOFT,)
+        )
+        row = library.measure(work, repeats=1)
+        assert len(row["contestants"]) == {"linear": 3, "affine": 1, "warping": 3}[kind]
+        assert not row["missing"]
+    work = dataclasses.replace(work, runs=lambda: library.alignments("linear", 7) | wrong(library))
+    with pytest.raises(AssertionError, match="wrong is"):
+        library.measure(work, repeats=1)
+
+
+def wrong(library):
+    runs = library.alignments("warping", 7)
+    return {"wrong": runs["torch anti-diagonals"]}
+
+
+def test_the_large_alignment_is_measured_in_bytes():
+    from benchmarks import library
+
+    small = library.child_large(300)
+    assert small["sparse"] and small["stored"] <= 300
+    assert 0 < small["forward"] <= small["seconds"]
+
+
+def test_the_library_becomes_a_section(tmp_path, capsys):
+    from benchmarks import library, report
+
+    record = library.main(
+        ["--quick", "--only", "linear", "--repeats", "1", "--json", str(tmp_path / "r.json")]
+    )
+    assert json.loads((tmp_path / "r.json").read_text()) == record
+    record["works"][0]["targets"][0] |= {"found": 99.0, "met": False}
+    record["works"][0]["missing"] = {"nobody": "not installed"}
+    record["large"] = {"n": 10_000, "seconds": 0.5, "bytes": 3e7, "stored": 8000, "met": True}
+    text = report.library(record)
+    assert "Missed: global alignment 50 x 50, batch 64 (at most 3 ns a cell)." in text
+    assert "Left out, nobody: not installed." in text
+    assert "30 MB beyond the costs, its gradient 8,000 stored numbers" in text
+    assert "soft-DTW" in text and "trial run" in text
+    capsys.readouterr()
