@@ -143,8 +143,8 @@ _LIBRARY = """\
 {command}
 ```
 
-Dedicated solvers against what users write today: a loop over anti-diagonals in torch (exact, differentiated by
-autograd), soft-DTW (pysdtw, which smooths the minimum), and the loop over images around SciPy that reference
+Dedicated solvers against what users write today: a loop over anti-diagonals in torch (exact, differentiated
+by autograd), soft-DTW (pysdtw, which smooths the minimum), and the loop over images around SciPy that reference
 code of set prediction has. Value and gradient in float64, medians of {repeats} turns, {threads} threads on
 {cores} cores ({machine}, Python {python}; {versions}). {trial}
 
@@ -218,9 +218,9 @@ def library(record: dict[str, Any]) -> str:
     if "large" in record:
         large = record["large"]
         told.append(
-            f"One {large['n']:,} x {large['n']:,} alignment of float32 costs took {duration(large['seconds'])} and "
-            f"{large['bytes'] / 1e6:.0f} MB beyond the costs, its gradient {large['stored']:,} stored numbers "
-            f"(target: 3 s, 200 MB, sparse; {_met(large['met'])})."
+            f"One {large['n']:,} x {large['n']:,} alignment of float32 costs took "
+            f"{duration(large['seconds'])} and {large['bytes'] / 1e6:.0f} MB beyond the costs, its gradient "
+            f"{large['stored']:,} stored numbers (target: 3 s, 200 MB, sparse; {_met(large['met'])})."
         )
     return _LIBRARY.format(
         **{key: record[key] for key in ("command", "repeats", "threads", "cores", "machine", "python")},
