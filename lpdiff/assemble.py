@@ -40,7 +40,7 @@ class Inputs:
 
     def like_user(self, tensor: torch.Tensor) -> torch.Tensor:
         """A result in the user's dtype (floats only) and on the user's device."""
-        if tensor.dtype == self.dtype and tensor.device == self.device:
+        if tensor.dtype is self.dtype and tensor.device == self.device:
             return tensor
         dtype = self.dtype if tensor.is_floating_point() else tensor.dtype
         return tensor.to(device=self.device, dtype=dtype)
@@ -72,7 +72,7 @@ def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, A
         if witnesses.get("c") is c and _is_usual(lp, c):
             shape = tuple(c.shape[:-1])
             costs = lp.form.to_min(c if len(shape) == 1 else c.reshape(_count(shape), lp.n))
-            return Inputs([costs, *[None] * 5], None, shape, c.dtype, c.device)
+            return Inputs([costs, None, None, None, None, None], None, shape, torch.float64, c.device)
     bounds = given.get("bounds")
     _refuse_pairs(lp, bounds)
     given = {key: value for key, value in given.items() if key != "bounds"} | _bounds_pair(bounds)
@@ -110,11 +110,11 @@ def _is_usual(lp: LinearProgram, c: Any) -> bool:
     """A batch of costs that needs no change: the usual call, which goes without the detours of the others."""
     return (
         isinstance(c, torch.Tensor)
-        and c.dtype == torch.float64
+        and c.dtype is torch.float64
         and c.is_cpu
-        and c.layout == torch.strided
+        and c.layout is torch.strided
         and c.dim() > 1
-        and c.shape[-1] == lp.n
+        and c.shape[-1] == lp.form.shape[1]
     )
 
 

@@ -185,6 +185,10 @@ class Plan:
                 broke = True
                 continue
             found = self._accepted(proposal, place)
+            all_ok = found.all_ok
+            if all_ok and rest is None and not broke:
+                return found, _NONE
+            found.fallbacks |= found.status == Status.INACCURATE
             if broke:
                 found.fallbacks[:] = True
             if solved is None or rest is None:
@@ -192,9 +196,9 @@ class Plan:
             else:
                 found.fallbacks |= solved.fallbacks[rest]
                 write(solved, found, rest)
-            # What is said to have no optimum goes to the general solver at once, which gives the proof.
-            if found.all_ok:
+            if all_ok:
                 break
+            # What is said to have no optimum goes to the general solver at once, which gives the proof.
             open_ = (found.status == Status.ERROR) | (found.status == Status.INACCURATE)
             rest = np.flatnonzero(open_) if rest is None else rest[open_]
             if len(rest) == 0:
@@ -202,9 +206,7 @@ class Plan:
         if solved is None and broke:
             solved = unsolved(self.form, data.size, len(self.routes))
             solved.fallbacks[:] = True
-        if solved is None or solved.all_ok:
-            return solved, _NONE
-        return solved, np.flatnonzero(solved.status != Status.OPTIMAL)
+        return solved, _NONE if solved is None else np.flatnonzero(solved.status)  # OPTIMAL is 0
 
     def _accepted(self, proposal: BatchSolution, place: int) -> Solved:
         certificate, status, size = proposal.certificate, proposal.status, len(proposal.status)
@@ -228,8 +230,6 @@ class Plan:
         )
         if place:
             solved.solvers.fill(place)
-        if not solved.all_ok:
-            solved.fallbacks |= status == Status.INACCURATE
         return solved
 
     # -- the general backend -------------------------------------------------------------------------

@@ -64,12 +64,13 @@ class SolveOperation(AbstractOperation):
         return judged.value, judged.x, judged.y, solved.status, solved.basic
 
     def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
-        gz, c, x = grads[0], inputs[0], outputs[1]
+        gz, x = grads[0], outputs[1]
         assert gz is not None and x is not None
         if not (self.pushed or torch.is_grad_enabled()) and self.fine and True not in needs[1:]:
             # The usual case, cut short: the gradient in the costs, and no more derivatives to come.
+            c, gradient = inputs[0], x.mul(gz.unsqueeze(1))
             assert c is not None
-            return (reduce_to(torch.mul(gz.unsqueeze(1), x), c), None, None, None, None, None)
+            return (reduce_to(gradient, c), None, None, None, None, None)
         if self.plan.form.is_mip and any(needs[1:]):
             refuse_integers()
         g = known(outputs).finite(gz[:, None])

@@ -97,6 +97,17 @@ class Settings(BaseSettings):
     def thread_count(self) -> int:
         return available_threads() if self.threads is None else self.threads
 
+    @functools.cached_property
+    def planning(self) -> tuple[Any, ...]:
+        """What a plan depends on, but for its options and threads: solver, time limit, tolerance."""
+        try:
+            hash(self.solver)
+        except TypeError:
+            # A frozen dataclass is equal to another with the same options. Where it cannot be hashed its id
+            # tells: who keeps a plan by it keeps the solver, so the id is not given away again.
+            return id(self.solver), self.time_limit, self.tolerance
+        return self.solver, self.time_limit, self.tolerance
+
     def options_of(self, solver: Any) -> dict[str, Any]:
         """The configured options of a backend; none for an instance, which carries its own."""
         return dict(self.backends.get(solver, {})) if isinstance(solver, str) else {}

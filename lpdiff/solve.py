@@ -132,8 +132,10 @@ def solve(
     }
     given = {key: value for key, value in given.items() if value is not None}
     # The result's dtype and device follow what the user gave, not what a parametric program made of it.
-    witnesses = {**given, **{f"parameter {k}": value for k, value in enumerate(parameters)}}
-    given = _with_parameters(program, parameters, given)
+    witnesses = given
+    if parameters or program is not lp:
+        witnesses = {**given, **{f"parameter {k}": value for k, value in enumerate(parameters)}}
+        given = _with_parameters(program, parameters, given)
     settings = shared_settings(
         solver=solver,
         threads=threads,
@@ -193,17 +195,13 @@ def _with_parameters(program: Program, parameters: tuple[Any, ...], given: dict[
 
 
 def _plan(lp: LinearProgram, settings: Settings, options: Mapping[str, Any] | None) -> Plan:
-    solver = settings.solver
+    solver, threads = settings.solver, settings.thread_count
     general = GENERAL if isinstance(solver, str) and solver == AUTO else solver
-    merged = {**settings.options_of(general), **(options or {})}
-    # A frozen dataclass is equal to another with the same options. Where it cannot be hashed its id tells
-    # (the plan holds it, so the id is not given away again).
-    told = solver if isinstance(solver, str) or _hashable(solver) else id(solver)
-    threads = settings.thread_count
-    key = (
-        *(told, repr(sorted(merged.items())) if merged else "", bool(options)),
-        *(threads, settings.time_limit, settings.tolerance),
-    )
+    merged = settings.options_of(general)
+    if options:
+        merged = {**merged, **options}
+    told = repr(sorted(merged.items())) if merged else ""
+    key = (settings.planning, threads, told, bool(options))
     # Several threads may pass here with one program: each step is atomic, and a plan made twice is no harm.
     found = lp.plans.get(key)
     if found is None:
@@ -220,14 +218,6 @@ def _plan(lp: LinearProgram, settings: Settings, options: Mapping[str, Any] | No
             lp.plans.pop(oldest, None)
         lp.plans[key] = found
     return found
-
-
-def _hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
 
 
 def _value(lp: LinearProgram, inputs: Inputs, value: torch.Tensor) -> torch.Tensor:

@@ -168,6 +168,12 @@ class Data:
                 size = len(array) if size == 1 else size
         object.__setattr__(self, "size", size)
 
+    def with_costs(self, c: np.ndarray) -> Data:
+        """One LP's numbers, all (1, k), with the costs of a batch, (B, n): nothing to check again."""
+        new = object.__new__(Data)
+        new.__dict__.update(self.__dict__, c=c, size=len(c))
+        return new
+
     def item(self, i: int) -> tuple[np.ndarray, ...]:
         """Views of the fields of item i, in the order of ``FIELDS``."""
         return tuple(array[i if len(array) > 1 else 0] for array in (getattr(self, name) for name in FIELDS))

@@ -172,6 +172,8 @@ def data_of(form: StandardForm, fields: Sequence[np.ndarray | None]) -> Data:
     """The numbers of a batch: those that were given, over those declared."""
     c, values, row_lower, row_upper, lower, upper = fields
     declared = form.declared
+    if c is not None and values is row_lower is row_upper is lower is upper is None:
+        return declared.with_costs(c)
     return Data(
         c=declared.c if c is None else c,
         values=declared.values if values is None else values,
