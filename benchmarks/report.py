@@ -144,9 +144,9 @@ _LIBRARY = """\
 ```
 
 Dedicated solvers against what users write today: a loop over anti-diagonals in torch (exact, differentiated
-by autograd), soft-DTW (pysdtw, which smooths the minimum), and the loop over images around SciPy that reference
-code of set prediction has. Value and gradient in float64, medians of {repeats} turns, {threads} threads on
-{cores} cores ({machine}, Python {python}; {versions}). {trial}
+by autograd), soft-DTW (pysdtw, which smooths the minimum), and the loop over images around SciPy that
+reference code of set prediction has. Value and gradient in float64, medians of {repeats} turns, {threads}
+threads on {cores} cores ({machine}, Python {python}; {versions}). {trial}
 
 | work | lpdiff | {columns} | asked, reached |
 |---|---|{rules}|---|
