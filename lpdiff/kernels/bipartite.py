@@ -1,26 +1,18 @@
-"""The kernel of bipartite matching: the searches, and the proof. ``pairs.match`` says what it is given.
+"""The kernel of bipartite matching: the searches, and the proof. ``pairs`` says what it is asked.
 
-Of the pairs (i, j) of an item's rows and columns, with costs c_ij (+inf forbids a pair),
+The smaller side of an item has R *agents*, the larger K *places*. An agent's costs are copied to a row of
+float64 when a search first looks at them; where the agents lie side by side in memory one pass finds the
+cheapest place of all of them, and agents that do not dispute it are never looked at again. That is most of a
+matching of 20 targets with 300 queries. Disputes are settled by augmenting row reduction, then by shortest
+augmenting paths (R. Jonker and A. Volgenant, Computing 38, 1987), which keep u, v with
 
-    FULL    every one of the smaller side is matched, at the least cost;
-    FREE    none need be: row i costs p_i and column j costs q_j where it is left out;
-    EXACT   exactly k pairs are made, the cheapest k that can be made together.
-
-The smaller side has R *agents*, the larger K *places*. An agent's costs are copied to a row of float64 when a
-search first looks at them; where the agents lie side by side in memory one pass finds the cheapest place of
-all of them, and agents that do not dispute it are never looked at again. That is most of a matching of 20
-targets with 300 queries. Disputes are settled by augmenting row reduction, then by shortest augmenting paths
-(R. Jonker and A. Volgenant, Computing 38, 1987), which keep u, v with
-
-    d_ij = c_ij - u_i - v_j >= 0, = 0 on matched pairs;   v_j <= 0, = 0 on unmatched places.
+    d_ij = c_ij - u_i - v_j >= 0, = 0 on matched pairs;   R < K: v_j <= 0, = 0 on unmatched places.
 
 FREE is FULL with costs c_ij - p_i - q_j and a place of its own at cost 0 for each agent. EXACT makes k
 augmenting paths, each the shortest from any free agent; u = w, the length of the last, on free agents, and
-u <= w on others. Each item's (u, v) is then checked against the costs as they were given: these conditions
-prove the matching optimal.
-
-The functions of rows of costs are twins of those in assignment.py, which read costs in place: numba's cache
-knows of a kernel's own file only.
+u <= w on others. Each item's (u, v) is checked against the costs as they were given: these conditions prove
+the matching optimal. The functions of rows of costs are twins of those in assignment.py, which read costs in
+place: numba's cache knows of a kernel's own file only.
 """
 
 # mypy: allow-untyped-defs
@@ -163,7 +155,8 @@ def _costs_of(i, lazy, work, width):
 
 @inner
 def _reduce_places(work, width, agents, v, pred, agent_of, place_of):
-    """Column reduction, where all places are met: v_j is the least cost of place j; its agent takes it."""
+    """Where all places are met: v_j is the least cost of place j, its agent takes it (column reduction), and
+    what an agent has alone falls in price until its second place is as good (reduction transfer)."""
     for j in range(0, width, 8):
         low, at = w.fill(np.inf), w.fill_index(0)
         for i in range(agents):
@@ -175,8 +168,19 @@ def _reduce_places(work, width, agents, v, pred, agent_of, place_of):
     for j in range(width - 1, -1, -1):
         if v[j] == np.inf:
             v[j] = 0.0
-        elif place_of[pred[j]] < 0:
+        elif place_of[pred[j]] == -1:
             agent_of[j], place_of[pred[j]] = pred[j], j
+        elif place_of[pred[j]] >= 0:
+            place_of[pred[j]] = -2 - place_of[pred[j]]  # more than one place has its minimum there
+    for i in range(agents):
+        j = place_of[i]
+        if j < -1:
+            place_of[i] = -2 - j
+        elif j >= 0:
+            keep = v[j]
+            v[j] = -np.inf
+            least, _at, _second = _two_minima(work, i * width, v, width)
+            v[j] = keep - least if least < np.inf else keep
 
 
 @inner
@@ -222,24 +226,28 @@ def _augment(lazy, work, width, v, room, pred, agent_of, place_of, done, empty, 
     dist, spent, final = room
     for j in range(width):
         dist[j], spent[j] = np.inf, v[j]
-    best, j, reached, latest = np.inf, first, 0, -np.inf
-    for k in range(first, last):
-        i = free[k]
-        best, j = _relax(work, _costs_of(i, lazy, work, width), i, 0.0, spent, dist, pred, width)
-    while best < np.inf:
-        if best == latest:
-            for k in range(left):  # ties in distance: one of them may be an end
-                if dist[empty[k]] == best:
-                    j = empty[k]
-                    break
-        i = agent_of[j]
-        if i < 0:
+    best, j, h, reached, latest = np.inf, first, 0.0, 0, -np.inf
+    while True:
+        source = first < last
+        if source:
+            i = free[first]
+            first += 1
+        elif best == np.inf:
             break
-        done[reached], final[reached] = j, best
-        reached += 1
-        dist[j], spent[j], latest = np.inf, -np.inf, best
+        else:
+            if best == latest:
+                for k in range(left):  # ties in distance: one of them may be an end
+                    if dist[empty[k]] == best:
+                        j = empty[k]
+                        break
+            i = agent_of[j]
+            if i < 0:
+                break
+            done[reached], final[reached] = j, best
+            reached += 1
+            dist[j], spent[j], latest = np.inf, -np.inf, best
         base = _costs_of(i, lazy, work, width)
-        h = best - (work[base + j] - v[j])
+        h = 0.0 if source else best - (work[base + j] - v[j])
         best, j = _relax(work, base, i, h, spent, dist, pred, width)
     end = j
     if best < np.inf:
@@ -318,7 +326,7 @@ def _span(
     most_width = (most + (least if mode == FREE else 0) + 7) // 8 * 8
     work, v = np.empty(least * most_width), np.empty(most_width)
     room = np.empty(most_width), np.empty(most_width), np.empty(most_width)
-    dist, low, at = room[0], np.empty(least + 24), np.empty(least + 24, np.int64)
+    low, at = np.empty(least + 24), np.empty(least + 24, np.int64)
     many, few = np.empty((6, most_width), np.int64), np.empty((2, least), np.int64)
     pred, agent_of, done, empty, row, column = many[0], many[1], many[2], many[3], many[4], many[5]
     place_of, free, ready = few[0], few[1], np.empty(least, np.bool_)
@@ -341,10 +349,8 @@ def _span(
             agent_of[j], v[j] = -1, 0.0
         sound = True
         if mode == FREE:
-            p, q = (
-                row_prices[k if len(row_prices) > 1 else 0],
-                column_prices[k if len(column_prices) > 1 else 0],
-            )
+            p = row_prices[k if len(row_prices) > 1 else 0]
+            q = column_prices[k if len(column_prices) > 1 else 0]
             for i in range(R):
                 own_price[i] = q[column[i]] if turned else p[row[i] // line]
                 sound &= abs(own_price[i]) < _HUGE
@@ -363,17 +369,16 @@ def _span(
                 sound &= _copy(c, shifts[i], places, K, own_price[i], price, work, base, width)
                 if mode == FREE:
                     work[base + K + i] = 0.0
-                low[8 + i], at[8 + i] = -np.inf, 0
+                low[8 + i] = -np.inf
                 if mode != EXACT and not square:
-                    low[8 + i], at[8 + i], dist[0] = _two_minima(work, base, v, width)
+                    low[8 + i], at[8 + i], _second = _two_minima(work, base, v, width)
         count, length, wanted = np.int64(0), 0.0, np.int64(pairs[k] if mode == EXACT else -1)
         if sound:
             if square:
                 _reduce_places(work, width, R, v, pred, agent_of, place_of)
             for i in range(R):
-                j = at[8 + i]
-                if mode != EXACT and not square and agent_of[j] < 0 and low[8 + i] < np.inf:
-                    agent_of[j], place_of[i] = i, j
+                if -np.inf < low[8 + i] < np.inf and agent_of[at[8 + i]] < 0:
+                    agent_of[at[8 + i]], place_of[i] = i, at[8 + i]
                 elif place_of[i] < 0:
                     free[count] = i
                     count += 1
@@ -429,17 +434,13 @@ def _span(
             for i in range(R):
                 left = 1.0 if place_of[i] >= K else 0.0
                 total += left * own_price[i]
-                if turned:
-                    columns_left[k, column[i]] = left
-                else:
-                    rows_left[k, row[i] // line] = left
+                out, place = (columns_left, column[i]) if turned else (rows_left, row[i] // line)
+                out[k, place] = left
             for j in range(K):
                 left = 1.0 if agent_of[j] < 0 else 0.0
                 total += left * price[j]
-                if turned:
-                    rows_left[k, row[j] // line] = left
-                else:
-                    columns_left[k, column[j]] = left
+                out, place = (rows_left, row[j] // line) if turned else (columns_left, column[j])
+                out[k, place] = left
         value[k], status[k] = total, OPTIMAL if fine else INACCURATE
 
 

@@ -2,8 +2,11 @@
 
     match(costs, rows, columns, mode, ...) -> Matching
 
-FULL matches the smaller side, FREE lets prices decide what is left out, EXACT makes a number of pairs. See
-bipartite.py for the kernel.
+Of the pairs (i, j) of an item's rows and columns, with costs c_ij (+inf forbids a pair),
+
+    FULL    every one of the smaller side is matched, at the least cost;
+    FREE    none need be: row i costs p_i and column j costs q_j where it is left out;
+    EXACT   exactly k pairs are made, the cheapest k that can be made together.
 """
 
 from __future__ import annotations
