@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 import lpdiff
 from lpdiff.autograd import AbstractOperation, apply
@@ -419,3 +420,16 @@ def test_torch_compile_is_a_graph_break():
     compiled.backward()
     torch.testing.assert_close(compiled, plain)
     torch.testing.assert_close(linear.weight.grad, expected)
+
+
+def test_tangents_of_a_gradient_in_the_costs():
+    """Forward over reverse, without a graph of the gradient: dz/dc = x moves with b."""
+    lp = lpdiff.LinearProgram([1.0, 2.0], A_eq=[[1.0, 1.0]], b_eq=[1.0], A_ub=[[1.0, 0.0]], b_ub=[0.25])
+    c = torch.tensor([[1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    b, tangent = torch.tensor([[1.0]], dtype=torch.float64), torch.tensor([[3.0]], dtype=torch.float64)
+    with forward_ad.dual_level():
+        sol = lpdiff.solve(lp, c=c, b_eq=forward_ad.make_dual(b, tangent))
+        (gradient,) = torch.autograd.grad(sol.value.sum(), c)
+        x, dx = forward_ad.unpack_dual(gradient)
+    torch.testing.assert_close(x, torch.tensor([[0.25, 0.75]], dtype=torch.float64))
+    torch.testing.assert_close(dx, torch.tensor([[0.0, 3.0]], dtype=torch.float64))

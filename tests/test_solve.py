@@ -470,6 +470,10 @@ def test_what_is_made_later_records_no_more_than_the_solve():
     with torch.no_grad():
         silent = lpdiff.solve(lp, b_eq=b)
     assert not any(t.requires_grad for t in (silent.value, silent.x, silent.y, silent.reduced_costs))
+    c = torch.ones(2, 4, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        silent = lpdiff.solve(lp, c=c)
+    assert not any(t.requires_grad for t in (silent.value, silent.x, silent.y, silent.reduced_costs))
     sol = lpdiff.solve(lp, b_eq=b)
     with torch.no_grad():
         assert not sol.x.requires_grad
