@@ -29,14 +29,14 @@ from lpdiff.problems.alignment import global_alignment
 from lpdiff.problems.sets import set_matching
 from lpdiff.problems.warping import dtw
 
-from . import structure
 from .peers import THREADS, Missing, need
 from .report import duration
-from .structure import forget_peak, fresh, memory, versions_of
+from .structure import forget_peak, fresh, memory, timed, versions_of
 
 SAMPLE = 0.02  # seconds of a sample
 GAP, OPEN, BATCH = 0.4, 0.9, 64
 SOFT = "soft-DTW (pysdtw)"
+LOOP = "SciPy loop over images"
 
 Run = Callable[[], tuple[torch.Tensor, torch.Tensor]]  # values and gradients
 
@@ -83,7 +83,7 @@ def skewed(costs: torch.Tensor) -> torch.Tensor:
 def diagonal_warping(costs: torch.Tensor) -> torch.Tensor:
     """Exact DTW as a loop over anti-diagonals, in torch."""
     batch, n, m = costs.shape
-    cells = skewed(costs)
+    cells = skewed(costs).unbind(0)  # indexing would fill zeros as large as all cells, a step
     shut = costs.new_full((batch, 1), torch.inf)
     before, last = (
         costs.new_full((batch, n), torch.inf),
@@ -100,7 +100,7 @@ def diagonal_warping(costs: torch.Tensor) -> torch.Tensor:
 def diagonal_alignment(costs: torch.Tensor) -> torch.Tensor:
     """Exact global alignment with linear gaps as a loop over anti-diagonals, in torch."""
     batch, n, m = costs.shape
-    cells = skewed(costs)
+    cells = skewed(costs).unbind(0)  # indexing would fill zeros as large as all cells, a step
     shut = costs.new_full((batch, 1), torch.inf)
     row = torch.arange(n + 1, dtype=costs.dtype)
     # Entry i of a diagonal k is node (i, k - i).
@@ -146,33 +146,53 @@ def alignments(kind: str, n: int) -> dict[str, Run]:
 LAYERS, IMAGES, QUERIES, TARGETS = 52, 4, 300, 20
 
 
-def reference_sets(costs: torch.Tensor, sizes: list[int]) -> torch.Tensor:
-    """As reference code of set prediction does: a loop over layers and images around SciPy."""
+def reference_indices(costs: torch.Tensor) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """As the matchers of reference code do: a loop over layers and images around SciPy."""
     from scipy.optimize import linear_sum_assignment
 
-    values = []
+    found = []
     for layer in costs:
         held = layer.detach().cpu()
-        found = [linear_sum_assignment(c[i]) for i, c in enumerate(held.split(sizes, -1))]
-        indices = [(torch.as_tensor(i), torch.as_tensor(j)) for i, j in found]
-        split = layer.split(sizes, -1)
-        values.append(torch.stack([split[k][k][i, j].sum() for k, (i, j) in enumerate(indices)]))
-    return torch.stack(values)
+        pairs = [linear_sum_assignment(image) for image in held]
+        found.append([(torch.as_tensor(i), torch.as_tensor(j)) for i, j in pairs])
+    return found
 
 
-def sets() -> dict[str, Run]:
+def reference_value(costs: torch.Tensor) -> torch.Tensor:
+    """The matched costs of each image, in sum."""
+    indices = reference_indices(costs)
+    values = [
+        c[k][i, j].sum() for c, layer in zip(costs, indices, strict=True) for k, (i, j) in enumerate(layer)
+    ]
+    return torch.stack(values).reshape(costs.shape[:2])
+
+
+def our_value(costs: torch.Tensor) -> torch.Tensor:
+    found = set_matching(costs)
+    _ = found.indices
+    return found.value
+
+
+def indices_only(costs: torch.Tensor, match: Callable[[torch.Tensor], Any]) -> Run:
+    """What reference matchers give, and without gradients. To compare: targets by query, and nothing."""
+
+    def run() -> tuple[torch.Tensor, torch.Tensor]:
+        with torch.no_grad():
+            found = match(costs)
+        first = torch.cat([torch.cat([i, j]) for i, j in found[0]])
+        return first.double(), torch.zeros(1)
+
+    return run
+
+
+def sets(gradients: bool) -> dict[str, Run]:
     generator = torch.Generator().manual_seed(0)
-    sizes = [TARGETS] * IMAGES
-    costs = torch.rand(LAYERS, IMAGES, QUERIES, sum(sizes), dtype=torch.float64, generator=generator)
-
-    def ours(c: torch.Tensor) -> torch.Tensor:
-        found = set_matching(c, sizes=sizes)
-        _ = found.indices
-        return found.value
-
+    costs = torch.rand(LAYERS, IMAGES, QUERIES, TARGETS, dtype=torch.float64, generator=generator)
+    if gradients:
+        return {"lpdiff": both_ways(costs, our_value), LOOP: both_ways(costs, reference_value)}
     return {
-        "lpdiff": both_ways(costs, ours),
-        "SciPy loop over images": both_ways(costs, partial(reference_sets, sizes=sizes)),
+        "lpdiff": indices_only(costs, lambda c: set_matching(c).indices),
+        LOOP: indices_only(costs, reference_indices),
     }
 
 
@@ -200,8 +220,9 @@ def works(quick: bool) -> list[Work]:
                 )
             )
     title = f"set prediction, {LAYERS} x {IMAGES} images, {QUERIES} queries, {TARGETS} targets"
-    loop = "SciPy loop over images"
-    found.append(Work("sets", title, "matching", LAYERS * IMAGES, sets, faster={loop: 10.0}))
+    for name, told, gradients in (("sets", "", True), ("sets-indices", ", indices only", False)):
+        make = partial(sets, gradients)
+        found.append(Work(name, title + told, "matching", LAYERS * IMAGES, make, faster={LOOP: 10.0}))
     return found
 
 
@@ -228,11 +249,7 @@ def measure(work: Work, repeats: int) -> dict[str, Any]:
             if name in work.few and turn >= max(3, min(repeats, int(5 / seconds[name]))):
                 continue
             calls = max(1, min(100, int(SAMPLE / seconds[name])))
-            time.sleep(structure.PAUSE)  # threads of the contestant before may spin for a while yet
-            start = time.perf_counter()
-            for _ in range(calls):
-                run()
-            times[name].append((time.perf_counter() - start) / calls)
+            times[name].append(timed(run, calls))
     entries = {
         name: {"seconds": taken, "per_unit": statistics.median(taken) / work.units}
         for name, taken in times.items()

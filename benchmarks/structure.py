@@ -154,13 +154,7 @@ def measure(work: Work, *, repeats: int, quick: bool = False, solver: Any = "aut
     for turn in range(repeats):
         for name, run in runs.items():
             if turn < entries[name]["repeats"]:
-                calls = entries[name]["calls"]
-                # Threads of the contestant before may spin for a while yet, and take a core from this one.
-                time.sleep(PAUSE)
-                start = time.perf_counter()
-                for _ in range(calls):
-                    run()
-                entries[name]["seconds"].append((time.perf_counter() - start) / calls)
+                entries[name]["seconds"].append(timed(run, entries[name]["calls"]))
     for entry in entries.values():
         entry["per_lp"] = statistics.median(entry["seconds"]) / entry["items"]
     return {
@@ -177,6 +171,20 @@ def measure(work: Work, *, repeats: int, quick: bool = False, solver: Any = "aut
             if "lpdiff" in entries and target.against in entries
         ],
     }
+
+
+def timed(run: Callable[[], Any], calls: int) -> float:
+    """Seconds a call, of several in a row."""
+    # Threads of the contestant before may spin for a while yet, and take a core from this one. After a pause
+    # the processor's clock and caches are cold, which a training loop's are not.
+    time.sleep(PAUSE)
+    torch.set_num_threads(1)  # some contestants change OpenMP's number of threads, which is torch's
+    for _ in range(calls if PAUSE else 0):
+        run()
+    start = time.perf_counter()
+    for _ in range(calls):
+        run()
+    return (time.perf_counter() - start) / calls
 
 
 def deviation(found: np.ndarray, trusted: np.ndarray) -> float:

@@ -25,6 +25,7 @@ __all__ = ["Evaluation", "evaluate"]
 
 _OK = int(Status.OPTIMAL)
 _CPU = torch.device("cpu")
+_READ = (torch.float64, torch.float32)
 
 
 @eager
@@ -244,13 +245,13 @@ def _arrange(problem: AbstractProblem, parameters: Sequence[Any]) -> Inputs:
             shapes.append(None)
             continue
         tensor = _tensor(p, value)
-        if tensor.device != _CPU:
+        if not tensor.is_cpu:
             device = tensor.device
         if p.is_real and isinstance(value, torch.Tensor) and value.is_floating_point():
             own = tensor.dtype
             dtype = own if dtype is None or dtype == own else torch.promote_types(dtype, own)
         read = _read_as(p, tensor)
-        if tensor.dtype != read or tensor.device != _CPU:
+        if tensor.dtype is not read or not tensor.is_cpu:
             tensor = tensor.to(device=_CPU, dtype=read)
             moved.append(k)
         needs_duals |= p.kind == "side" and _traced(tensor)
@@ -308,9 +309,13 @@ def _read_as(parameter: Parameter, tensor: torch.Tensor) -> torch.dtype:
 
 
 def _tensor(parameter: Parameter, value: Any) -> torch.Tensor:
-    name = parameter.name
+    name, rank = parameter.name, len(parameter.shape)
     tensor = value
-    if not isinstance(value, torch.Tensor):
+    if isinstance(value, torch.Tensor):
+        usual = value.dtype in _READ and value.layout is torch.strided
+        if usual and value.dim() >= rank and value.shape[value.dim() - rank :] == parameter.shape:
+            return value
+    else:
         try:
             # A copy: backward reads it again, and torch does not see what NumPy writes.
             tensor = torch.from_numpy(np.array(value))
@@ -322,7 +327,6 @@ def _tensor(parameter: Parameter, value: Any) -> torch.Tensor:
         raise ValueError(f"{name} must be a dense tensor, got {tensor.layout}: use .to_dense()")
     if parameter.is_real and not tensor.is_floating_point():
         tensor = tensor.to(torch.float64)
-    rank = len(parameter.shape)
     if tensor.dim() < rank or tuple(tensor.shape[tensor.dim() - rank :]) != parameter.shape:
         expected = ", ".join(["*batch", *map(str, parameter.shape)])
         raise ValueError(f"{name}: expected shape ({expected}), got {tuple(tensor.shape)}")

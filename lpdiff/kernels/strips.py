@@ -122,6 +122,8 @@ def costs_of(costs: np.ndarray, names: np.ndarray | None) -> tuple[np.ndarray, n
 
 def lengths_of(lengths: np.ndarray | None, size: int, most: int, what: str, least: int = 0) -> np.ndarray:
     """(B,) int64, each ``least`` to ``most``."""
+    if lengths is None and most >= least:
+        return np.full(size, most, np.int64)
     if lengths is None:
         lengths = np.full(size, most, np.int64)
     if lengths.shape != (size,) or lengths.dtype != np.int64:
