@@ -22,7 +22,7 @@ from lpdiff.backend import BatchSolution, backend_class, make_backend
 from lpdiff.backends import glop
 from lpdiff.backends.glop import GLOP
 from lpdiff.backends.highs import HiGHS
-from lpdiff.standard import Data, StandardForm
+from lpdiff.standard import FIELDS, Data, StandardForm
 from lpdiff.testing import BackendContract, Specimen, random_lp, zoo
 
 _REASON = GLOP.missing()
@@ -338,11 +338,11 @@ class TestGLOPInTrouble:
         """And the costs, set to zero for that, are back for the next item."""
         lp = zoo()[name].lp
         state = GLOP().prepare(lp.form)
-        tame = Data(*(np.repeat(a, 3, axis=0) for a in vars(lp.data).values()))
+        tame = Data(*(np.repeat(getattr(lp.data, name), 3, axis=0) for name in FIELDS))
         tame.upper[2], tame.row_upper[2] = 7.0, 100.0
         tame.row_lower[2] = -100.0
         # The costs stay shared: filled in once for the whole batch.
-        out = GLOP().solve(state, Data(lp.data.c, *list(vars(tame).values())[1:]))
+        out = GLOP().solve(state, Data(lp.data.c, *(getattr(tame, name) for name in FIELDS[1:])))
         assert [Status(s) for s in out.status] == [status, status, Status.OPTIMAL]
         single = Data(*(a[2:3] for a in vars(tame).values()))
         np.testing.assert_array_equal(out.x[2], GLOP().solve(state, single).x[0])
