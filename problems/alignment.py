@@ -11,9 +11,9 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from lpdiff import Evaluation, Solution, evaluate
+from lpdiff import evaluate
 
-from .base import ProblemModule, SolveOptions, named, read_lengths
+from .base import AbstractResult, ProblemModule, SolveOptions, named, read_lengths
 from .gaps import AlignmentProblem, Free
 
 __all__ = [
@@ -30,31 +30,14 @@ ENDS = ("rows_start", "rows_end", "cols_start", "cols_end")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Alignment:
+class Alignment(AbstractResult):
     """Optimal alignments of a batch.
 
     Attributes:
         value: (*batch,) costs of the alignments, with exact generalized gradients in the costs and the gaps.
     """
 
-    value: torch.Tensor
-    evaluation: Evaluation
     _columns: torch.Tensor | None  # their number, (*batch,), where not all
-
-    @property
-    def status(self) -> torch.Tensor:
-        """(*batch,) int8 of ``lpdiff.Status``."""
-        return self.evaluation.status
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool: solved and certified."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The Solution of the LP where the LP was solved (another solver, a gradient rule), else None."""
-        return self.evaluation.solution
 
     @cached_property
     def pairs(self) -> torch.Tensor:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import torch
 from torch import nn
 
+from lpdiff import Evaluation, Solution
+
 __all__ = [
+    "AbstractResult",
     "ProblemModule",
     "SolveOptions",
     "any_of",
@@ -40,6 +45,46 @@ class SolveOptions(TypedDict, total=False):
     gradient: Any
     throw: bool
     sparse_gradient: bool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AbstractResult(ABC):
+    """What a problem returns.
+
+    Attributes:
+        value: (*batch,) optimal values, with exact generalized gradients.
+        evaluation: What ``lpdiff.evaluate`` found.
+    """
+
+    value: torch.Tensor
+    evaluation: Evaluation
+
+    @property
+    def status(self) -> torch.Tensor:
+        """(*batch,) int8 of ``lpdiff.Status``."""
+        return self.evaluation.status
+
+    @property
+    def ok(self) -> torch.Tensor:
+        """(*batch,) bool: solved, and proved optimal."""
+        return self.evaluation.ok
+
+    @property
+    def solution(self) -> Solution | None:
+        """The Solution of the LP where the LP was solved, None where the problem's own solver was asked."""
+        return self.evaluation.solution
+
+    @abstractmethod
+    def decode(self) -> Any:
+        """What was found as plain Python and NumPy objects, an item at a time."""
+
+    def __repr__(self) -> str:
+        shape = tuple(self.value.shape)
+        if shape:
+            told = f"batch {shape}, {int(self.ok.sum())} of {self.ok.numel()} solved"
+        else:
+            told = f"value {self.value.detach().item():g}"
+        return f"{type(self).__name__}({told}, by {self.evaluation.solver})"
 
 
 class ProblemModule(nn.Module):

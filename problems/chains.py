@@ -24,10 +24,10 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, LinearProgram, evaluate
 from lpdiff.problem import Moments, Parameter, Proposal
 
-from .base import ProblemModule, SolveOptions, forbidding, read_lengths
+from .base import AbstractResult, ProblemModule, SolveOptions, forbidding, read_lengths
 from .graphs import explaining, incidence, nested
 
 __all__ = ["ChainProblem", "ChainSolution", "Viterbi", "viterbi"]
@@ -152,32 +152,14 @@ class ChainProblem(AbstractProblem):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ChainSolution:
+class ChainSolution(AbstractResult):
     """Best sequences of a batch.
 
     Attributes:
         value: (*batch,) their scores, with exact generalized gradients; -inf where all are forbidden.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
 
-    value: torch.Tensor
-    evaluation: Evaluation
     problem: ChainProblem
-
-    @property
-    def status(self) -> torch.Tensor:
-        """(*batch,) int8 of ``Status``."""
-        return self.evaluation.status
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The LP's, where the LP was solved."""
-        return self.evaluation.solution
 
     @cached_property
     def tags(self) -> torch.Tensor:

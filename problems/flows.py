@@ -10,10 +10,10 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, LinearProgram, Solution, evaluate
 from lpdiff.problem import Parameter
 
-from .base import ProblemModule, SolveOptions, any_of, first_item, last_size, named
+from .base import AbstractResult, ProblemModule, SolveOptions, any_of, first_item, last_size, named
 from .graphs import Graph, explaining, incidence, nested, read_graph, read_nodes
 
 __all__ = [
@@ -71,33 +71,20 @@ def flow_program(graph: Graph) -> LinearProgram:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FlowSolution:
+class FlowSolution(AbstractResult):
     """Flows of a batch.
 
     Attributes:
         value: (*batch,) their costs, with exact generalized gradients in costs, supplies, capacities and
         lower
             bounds.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
 
-    value: torch.Tensor
-    evaluation: Evaluation
     graph: Graph
 
     @property
-    def status(self) -> torch.Tensor:
-        """(*batch,) int8 of ``Status``."""
-        return self.evaluation.status
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
-
-    @property
     def solution(self) -> Solution:
-        """Of the LP."""
+        """The LP's Solution."""
         assert self.evaluation.solution is not None
         return self.evaluation.solution
 

@@ -32,12 +32,22 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate, solve
+from lpdiff import AbstractProblem, LinearProgram, evaluate, solve
 from lpdiff.batch import run_spans, threads_for
 from lpdiff.problem import Moments, Parameter, Proposal
 from lpdiff.status import Status
 
-from .base import ProblemModule, SolveOptions, any_of, first_item, given, last_size, named, read_mask
+from .base import (
+    AbstractResult,
+    ProblemModule,
+    SolveOptions,
+    any_of,
+    first_item,
+    given,
+    last_size,
+    named,
+    read_mask,
+)
 
 __all__ = [
     "AbstractIsotonicProblem",
@@ -212,32 +222,16 @@ def isotonic_regression(
         problem = OrderProblem(n, pairs if increasing else tuple((j, i) for i, j in pairs))
     below, above = _slopes(np.ones(n) if weights is None else weights, quantile)
     found = evaluate(problem, y, below, above, read_mask(mask, n), **how)
-    return IsotonicSolution(found.value, found.status, found)
+    return IsotonicSolution(found.value, found)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class IsotonicSolution:
+class IsotonicSolution(AbstractResult):
     """A monotone fit.
 
     Attributes:
         value: (*batch,) the loss of the fit, with exact gradients in y and weights.
-        status: (*batch,) of ``lpdiff.Status``.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
-
-    value: torch.Tensor
-    status: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The LP's Solution where the LP was solved: of the flow, whose duals are the fit."""
-        return self.evaluation.solution
 
     @cached_property
     def fit(self) -> torch.Tensor:

@@ -9,9 +9,9 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from lpdiff import Evaluation, Solution, evaluate
+from lpdiff import evaluate
 
-from .base import ProblemModule, SolveOptions
+from .base import AbstractResult, ProblemModule, SolveOptions
 from .pairing import EXACT, FREE, FULL, members, problem_of, wanted_pairs
 
 __all__ = ["Assignment", "Matching", "assignment", "nested", "sizes_of"]
@@ -73,7 +73,7 @@ def assignment(
     if mode == EXACT:
         parameters.append(wanted_pairs(pairs, given_rows, given_columns, n, m))
     found = evaluate(problem_of(n, m, mode, (masked, too), ("row", "column")), *parameters, **how)
-    return Matching(found.value, found.status, found)
+    return Matching(found.value, found)
 
 
 class Assignment(ProblemModule):
@@ -119,28 +119,12 @@ def _spread(name: str, cost: Any, size: int, paired: bool) -> Any:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Matching:
+class Matching(AbstractResult):
     """A matching of rows and columns.
 
     Attributes:
         value: (*batch,) what it costs, with exact gradients.
-        status: (*batch,) of ``lpdiff.Status``.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
-
-    value: torch.Tensor
-    status: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The LP's Solution where the LP was solved."""
-        return self.evaluation.solution
 
     @cached_property
     def _pairs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, LinearProgram, evaluate
 from lpdiff.problem import Moments, Parameter, Proposal
 
 from .alignment import read_pair
-from .base import ProblemModule, SolveOptions, any_of, first_item, named, read_lengths
+from .base import AbstractResult, ProblemModule, SolveOptions, any_of, first_item, named, read_lengths
 from .gaps import explain
 from .lattice import Arcs, Lattice, make_lattice
 
@@ -166,7 +166,7 @@ def ctc_lattice(T: int, S: int) -> Lattice:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FrameAlignment:
+class FrameAlignment(AbstractResult):
     """Optimal monotonic alignments of a batch.
 
     Attributes:
@@ -174,24 +174,6 @@ class FrameAlignment:
         labels: (*batch, T) int64: the column of the costs that each frame takes (for monotonic alignment the
             token's place, for CTC the label or the blank), -1 beyond the frames.
     """
-
-    value: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def status(self) -> torch.Tensor:
-        """(*batch,) int8 of ``lpdiff.Status``."""
-        return self.evaluation.status
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool: solved and certified."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The Solution of the LP where the LP was solved, else None."""
-        return self.evaluation.solution
 
     @property
     def indicator(self) -> torch.Tensor:

@@ -24,12 +24,12 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, LinearProgram, evaluate
 from lpdiff.batch import run_spans, threads_for
 from lpdiff.problem import Moments, Parameter, Proposal
 from lpdiff.status import Status
 
-from .base import ProblemModule, SolveOptions, forbidding, given, read_mask
+from .base import AbstractResult, ProblemModule, SolveOptions, forbidding, given, read_mask
 
 __all__ = [
     "AbstractPairwiseProblem",
@@ -237,32 +237,16 @@ def pairwise_map(
         pairwise = pairwise.expand(whole) if expanded else np.broadcast_to(pairwise, whole)
     kind = GraphProblem if root(V, pairs) is None else ForestProblem
     found = evaluate(kind(V, S, pairs), unary, pairwise, read_mask(mask, V), **how)
-    return PairwiseSolution(found.value, found.status, found)
+    return PairwiseSolution(found.value, found)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PairwiseSolution:
+class PairwiseSolution(AbstractResult):
     """Labels, or marginals.
 
     Attributes:
         value: (*batch,) least energy of the local polytope, with exact gradients in both prices.
-        status: (*batch,) of ``lpdiff.Status``.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
-
-    value: torch.Tensor
-    status: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The LP's Solution where the LP was solved."""
-        return self.evaluation.solution
 
     @cached_property
     def marginals(self) -> torch.Tensor:

@@ -18,10 +18,10 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, Evaluation, LinearProgram, evaluate
 from lpdiff.problem import Parameter
 
-from .base import ProblemModule, SolveOptions, forbidding
+from .base import AbstractResult, ProblemModule, SolveOptions, forbidding
 from .graphs import (
     Graph,
     explaining,
@@ -132,35 +132,17 @@ def _program(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PathSolution:
+class PathSolution(AbstractResult):
     """Paths of a batch.
 
     Attributes:
         value: (*batch,) costs of the paths, with exact generalized gradients in the costs; infinite where
             there is no path.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
 
-    value: torch.Tensor
-    evaluation: Evaluation
     problem: PathProblem
     source: int | torch.Tensor
     target: int | torch.Tensor
-
-    @property
-    def status(self) -> torch.Tensor:
-        """(*batch,) int8 of ``Status``."""
-        return self.evaluation.status
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool: there is a path, and it is proved to be the best."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """Of the LP."""
-        return self.evaluation.solution
 
     @cached_property
     def edge_indicator(self) -> torch.Tensor:

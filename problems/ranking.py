@@ -20,12 +20,12 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, Status, evaluate
+from lpdiff import AbstractProblem, LinearProgram, Status, evaluate
 from lpdiff.autograd import apply
 from lpdiff.oracle import IndicatorOperation
 from lpdiff.problem import Moments, Parameter, Proposal
 
-from .base import ProblemModule, SolveOptions, given, last_size, read_mask
+from .base import AbstractResult, ProblemModule, SolveOptions, given, last_size, read_mask
 
 __all__ = ["Rank", "RankingProblem", "RankingSolution", "rank"]
 
@@ -138,32 +138,16 @@ def rank(
     if weights is None:
         weights = np.arange(1.0, n + 1)
     found = evaluate(RankingProblem(n, descending), scores, weights, read_mask(mask, n), **how)
-    return RankingSolution(found.value, found.status, found)
+    return RankingSolution(found.value, found)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class RankingSolution:
+class RankingSolution(AbstractResult):
     """A ranking.
 
     Attributes:
         value: (*batch,) the sum of scores times weights, with exact gradients in both.
-        status: (*batch,) of ``lpdiff.Status``.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
-
-    value: torch.Tensor
-    status: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The LP's Solution where the LP was solved."""
-        return self.evaluation.solution
 
     @cached_property
     def order(self) -> torch.Tensor:

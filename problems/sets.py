@@ -83,7 +83,7 @@ def set_matching(
         found = evaluate(problem, costs, rows, columns, **how)
     except SolveError as error:
         raise _naming_layers(error) from None
-    return SetMatching(found.value, found.status, found)
+    return SetMatching(found.value, found)
 
 
 class SetMatcher(ProblemModule):

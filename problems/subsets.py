@@ -15,10 +15,11 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, LinearProgram, Solution, evaluate
 from lpdiff.problem import Parameter
 
 from .base import (
+    AbstractResult,
     ProblemModule,
     SolveOptions,
     any_of,
@@ -168,32 +169,16 @@ def _subset(
         )
     problem = SubsetProblem(n, cheapest, at_most)
     found = evaluate(problem, scores, k, read_mask(mask, n), **how)
-    return SubsetSolution(found.value, found.status, found)
+    return SubsetSolution(found.value, found)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SubsetSolution:
+class SubsetSolution(AbstractResult):
     """Chosen items.
 
     Attributes:
         value: (*batch,) the sum over the chosen, with exact gradients in scores and k.
-        status: (*batch,) of ``lpdiff.Status``.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
-
-    value: torch.Tensor
-    status: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The LP's Solution."""
-        return self.evaluation.solution
 
     @cached_property
     def indicator(self) -> torch.Tensor:
@@ -352,27 +337,16 @@ def _knapsack(values: Any, weights: Any, capacity: Any, mask: Any, how: SolveOpt
         )
     problem = KnapsackProblem(n, resources)
     found = evaluate(problem, values, weights, capacity, read_mask(mask, n), **how)
-    return KnapsackSolution(found.value, found.status, found)
+    return KnapsackSolution(found.value, found)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class KnapsackSolution:
+class KnapsackSolution(AbstractResult):
     """What is taken.
 
     Attributes:
         value: (*batch,) with exact gradients in values, weights and capacity.
-        status: (*batch,) of ``lpdiff.Status``.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
-
-    value: torch.Tensor
-    status: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
 
     @property
     def solution(self) -> Solution:

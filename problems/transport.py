@@ -14,7 +14,7 @@ import torch
 from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
 from lpdiff.problem import Parameter
 
-from .base import ProblemModule, SolveOptions, any_of, first_item, forbidding, named
+from .base import AbstractResult, ProblemModule, SolveOptions, any_of, first_item, forbidding, named
 from .matching import nested, sizes_of
 
 __all__ = [
@@ -112,7 +112,7 @@ def optimal_transport(costs: Any, supply: Any, demand: Any, **how: Unpack[SolveO
     n, m, _ = sizes_of("costs", costs)
     _check_masses(supply, demand)
     found = evaluate(TransportProblem(n, m), costs, supply, demand, **how)
-    return TransportSolution(found.value, found.status, found)
+    return TransportSolution(found.value, found)
 
 
 class OptimalTransport(ProblemModule):
@@ -154,23 +154,12 @@ def _check_masses(supply: Any, demand: Any) -> None:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TransportSolution:
+class TransportSolution(AbstractResult):
     """An optimal plan.
 
     Attributes:
         value: (*batch,) what it costs, with exact gradients in costs, supply and demand.
-        status: (*batch,) of ``lpdiff.Status``.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
-
-    value: torch.Tensor
-    status: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
 
     @property
     def solution(self) -> Solution:

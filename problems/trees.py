@@ -25,11 +25,11 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, LinearProgram, evaluate
 from lpdiff.problem import Moments, Parameter, Proposal
 from lpdiff.status import Status
 
-from .base import ProblemModule, SolveOptions, forbidding
+from .base import AbstractResult, ProblemModule, SolveOptions, forbidding
 from .graphs import Graph, explaining, nested, read_graph
 
 __all__ = ["MinimumSpanningTree", "TreeProblem", "TreeSolution", "minimum_spanning_tree", "tree_program"]
@@ -126,32 +126,14 @@ class TreeProblem(AbstractProblem):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TreeSolution:
+class TreeSolution(AbstractResult):
     """Trees of a batch.
 
     Attributes:
         value: (*batch,) their costs, with exact generalized gradients; +inf where the graph falls apart.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
 
-    value: torch.Tensor
-    evaluation: Evaluation
     problem: TreeProblem
-
-    @property
-    def status(self) -> torch.Tensor:
-        """(*batch,) int8 of ``Status``."""
-        return self.evaluation.status
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The LP's, where the LP was solved."""
-        return self.evaluation.solution
 
     @cached_property
     def edges(self) -> torch.Tensor:

@@ -10,11 +10,11 @@ from typing import Any, ClassVar, Unpack
 import numpy as np
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, LinearProgram, evaluate
 from lpdiff.problem import Moments, Parameter, Proposal
 
 from .alignment import read_band, read_pair
-from .base import ProblemModule, SolveOptions
+from .base import AbstractResult, ProblemModule, SolveOptions
 from .gaps import explain
 from .lattice import Arcs, Lattice, make_lattice
 
@@ -127,30 +127,12 @@ def warping_lattice(
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Warping:
+class Warping(AbstractResult):
     """Optimal warping paths of a batch.
 
     Attributes:
         value: (*batch,) costs of the paths, with exact generalized gradients in the costs.
     """
-
-    value: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def status(self) -> torch.Tensor:
-        """(*batch,) int8 of ``lpdiff.Status``."""
-        return self.evaluation.status
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool: solved and certified."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The Solution of the LP where the LP was solved, else None."""
-        return self.evaluation.solution
 
     @property
     def indicator(self) -> torch.Tensor:

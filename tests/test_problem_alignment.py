@@ -210,6 +210,14 @@ def test_what_it_tells():
     assert affine.row_gaps.tolist() == [0, 1, 0]
 
 
+def test_results_tell_of_themselves():
+    costs = torch.eye(3).requires_grad_()
+    assert repr(global_alignment(1 - costs)) == "Alignment(value 0, by oracle)"
+    spoilt = torch.stack([1 - costs, costs * torch.nan])
+    found = global_alignment(spoilt, throw=False)
+    assert repr(found) == "Alignment(batch (2,), 1 of 2 solved, by oracle)"
+
+
 def test_batches_and_broadcasting():
     costs = torch.rand(2, 3, 4, 5, dtype=F64)
     gap = torch.rand(3, 1, dtype=F64, requires_grad=True)
