@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .autograd import AbstractOperation, Tensors
-from .problem import AbstractProblem, Moments, Proposal, costs_of
+from .problem import AbstractProblem, Moments, Proposal, batch_size, costs_of, unshared
 from .refusals import no_rule_error, solve_error
 from .status import Certificate, Status
 
@@ -38,7 +38,6 @@ class OracleOperation(AbstractOperation):
     sparse: frozenset[int]
     general: Callable[[np.ndarray, Sequence[np.ndarray | None]], Proposal]
     differentiable: int = 1
-    refused: int = field(default=0, repr=False)  # items of the last forward that the LP had to solve
 
     def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
         if self.sparse:
@@ -48,7 +47,6 @@ class OracleOperation(AbstractOperation):
         status = found.status
         if status.any():
             refused = np.flatnonzero(status == _REFUSED)
-            self.refused = len(refused)
             if len(refused):
                 picked = [None if a is None else a[refused] for a in _whole(arrays)]
                 _merge(found, refused, self.general(refused, picked))
@@ -157,11 +155,8 @@ def _sparse_gradient(
 
 def _whole(arrays: Sequence[np.ndarray | None]) -> list[np.ndarray | None]:
     """Arrays that all lead with the size of the batch."""
-    size = next((len(a) for a in arrays if a is not None and len(a) != 1), 1)
-    return [
-        a if a is None or len(a) == size else np.ascontiguousarray(np.broadcast_to(a, (size, *a.shape[1:])))
-        for a in arrays
-    ]
+    size = batch_size(arrays)
+    return [unshared(a, size) for a in arrays]
 
 
 # -- moments ----------------------------------------------------------------------------------------------

@@ -128,3 +128,15 @@ class AbstractProblem(AbstractParametricProgram):
 def costs_of(parameters: Sequence[Parameter]) -> int:
     """How many of the parameters are costs."""
     return sum(p.is_cost for p in parameters)
+
+
+def batch_size(arrays: Sequence[np.ndarray | None]) -> int:
+    """The size of the batch that arrays lead with, all of them or (where they lead with 1) some."""
+    return next((len(a) for a in arrays if a is not None and len(a) != 1), 1)
+
+
+def unshared(array: np.ndarray | None, size: int) -> np.ndarray | None:
+    """An array that leads with the size of the batch, though the batch may share it."""
+    if array is None or len(array) == size:
+        return array
+    return np.ascontiguousarray(np.broadcast_to(array, (size, *array.shape[1:])))

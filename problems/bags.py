@@ -12,10 +12,10 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, Status, evaluate
+from lpdiff import AbstractProblem, LinearProgram, Status, evaluate
 from lpdiff.problem import Moments, Parameter, Proposal
 
-from .base import ProblemModule, SolveOptions, any_of, first_item, forbidding
+from .base import AbstractResult, ProblemModule, SolveOptions, any_of, first_item, forbidding
 from .matching import nested, sizes_of
 from .pairing import members, spans, there
 
@@ -74,7 +74,7 @@ class BagProblem(AbstractProblem):
         open_ = has[..., :, None] & (counts > 0)[..., None, :]
         c = torch.where(open_, -log_probs, torch.inf).flatten(-2)
         left = torch.where(has, unlabelled[0] if self.spare else c.new_tensor(torch.inf), 0.0)
-        batch = torch.broadcast_shapes(c.shape[:-1], left.shape[:-1])
+        batch = np.broadcast_shapes(c.shape[:-1], left.shape[:-1])
         data = forbidding(torch.cat([t.expand(*batch, t.shape[-1]) for t in (c, left)], -1))
         ones = torch.ones(*counts.shape[:-1], self.n, dtype=c.dtype)
         return {**data, "b": torch.cat([ones, counts.to(c.dtype)], -1)}
@@ -168,7 +168,7 @@ def bag_matching(
     spare = [] if unlabelled is None else [_spread(unlabelled, n, len(batch))]
     problem = BagProblem(n, classes, unlabelled is not None, masked)
     found = evaluate(problem, log_probs, *spare, given, held, **how)
-    return BagLabelling(found.value, _reduced(found.value, held, reduction), found.status, found)
+    return BagLabelling(found.value, found, _reduced(found.value, held, reduction))
 
 
 class BagMatching(ProblemModule):
@@ -291,30 +291,15 @@ def _spread(unlabelled: Any, n: int, depth: int) -> Any:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BagLabelling:
+class BagLabelling(AbstractResult):
     """Labels for the items of bags.
 
     Attributes:
         value: (*batch,) the loss of each bag, with exact gradients.
         loss: The values, reduced.
-        status: (*batch,) of ``lpdiff.Status``.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
 
-    value: torch.Tensor
     loss: torch.Tensor
-    status: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution | None:
-        """The LP's Solution where the LP was solved."""
-        return self.evaluation.solution
 
     @cached_property
     def labels(self) -> torch.Tensor:

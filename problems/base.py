@@ -15,13 +15,13 @@ from torch import nn
 from lpdiff import Evaluation, Solution
 
 __all__ = [
+    "AbstractLPResult",
     "AbstractResult",
     "ProblemModule",
     "SolveOptions",
     "any_of",
     "first_item",
     "forbidding",
-    "full_length",
     "given",
     "last_size",
     "named",
@@ -85,6 +85,16 @@ class AbstractResult(ABC):
         else:
             told = f"value {self.value.detach().item():g}"
         return f"{type(self).__name__}({told}, by {self.evaluation.solver})"
+
+
+class AbstractLPResult(AbstractResult):
+    """What a problem without a solver of its own returns: there always is a Solution of its LP."""
+
+    @property
+    def solution(self) -> Solution:
+        """The LP's Solution."""
+        assert self.evaluation.solution is not None
+        return self.evaluation.solution
 
 
 class ProblemModule(nn.Module):
@@ -161,7 +171,7 @@ def read_lengths(
         ValueError: naming the item.
     """
     if lengths is None:
-        return full_length(size)
+        return torch.tensor(size)
     given = lengths if isinstance(lengths, torch.Tensor) else torch.as_tensor(np.asarray(lengths))
     given = given.detach().to("cpu")
     if given.dtype == torch.bool:
@@ -191,10 +201,6 @@ def read_lengths(
 def named(item: tuple[int, ...]) -> str:
     """An item of the batch, for errors."""
     return "the item" if not item else f"item {item[0] if len(item) == 1 else item}"
-
-
-def full_length(size: int) -> torch.Tensor:
-    return torch.tensor(size)
 
 
 def _from_mask(name: str, mask: torch.Tensor, size: int) -> torch.Tensor:

@@ -93,7 +93,7 @@ class ChainProblem(AbstractProblem):
         lengths: torch.Tensor,
     ) -> dict[str, Any]:
         if self.steps == 0:
-            batch = torch.broadcast_shapes(unary.shape[:-2], start.shape[:-1], end.shape[:-1], lengths.shape)
+            batch = np.broadcast_shapes(unary.shape[:-2], start.shape[:-1], end.shape[:-1], lengths.shape)
             return {"c": (0.0 * start.sum(-1, keepdim=True)).expand(*batch, 1)}
         step, length = torch.arange(self.steps), lengths[..., None]
         inside, last = (step < length)[..., None], (step == length - 1)[..., None]
@@ -102,7 +102,7 @@ class ChainProblem(AbstractProblem):
         first = torch.where(inside[..., 0, :], unary[..., 0, :] + start, 0.0)
         square = transitions if self.by_step else transitions[..., None, :, :]
         moves = torch.where(inside[..., 1:, None, :], square + unary[..., 1:, None, :], 0.0)
-        batch = torch.broadcast_shapes(first.shape[:-1], moves.shape[:-3])
+        batch = np.broadcast_shapes(first.shape[:-1], moves.shape[:-3])
         parts = [first.expand(*batch, -1), moves.expand(*batch, -1, -1, -1).flatten(-3)]
         c = torch.cat([*parts, first.new_zeros(*batch, self.states)], -1)
         return forbidding(c, worst=-torch.inf)

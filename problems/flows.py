@@ -10,10 +10,10 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from lpdiff import AbstractProblem, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, LinearProgram, evaluate
 from lpdiff.problem import Parameter
 
-from .base import AbstractResult, ProblemModule, SolveOptions, any_of, first_item, last_size, named
+from .base import AbstractLPResult, ProblemModule, SolveOptions, any_of, first_item, last_size, named
 from .graphs import Graph, explaining, incidence, nested, read_graph, read_nodes
 
 __all__ = [
@@ -71,7 +71,7 @@ def flow_program(graph: Graph) -> LinearProgram:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FlowSolution(AbstractResult):
+class FlowSolution(AbstractLPResult):
     """Flows of a batch.
 
     Attributes:
@@ -81,12 +81,6 @@ class FlowSolution(AbstractResult):
     """
 
     graph: Graph
-
-    @property
-    def solution(self) -> Solution:
-        """The LP's Solution."""
-        assert self.evaluation.solution is not None
-        return self.evaluation.solution
 
     @cached_property
     def flow(self) -> torch.Tensor:

@@ -27,10 +27,10 @@ import numpy as np
 import torch
 
 from lpdiff import AbstractProblem, LinearProgram
-from lpdiff.problem import Moments, Parameter, Proposal
+from lpdiff.problem import Moments, Parameter, Proposal, batch_size, unshared
 from lpdiff.status import Status
 
-from .lattice import Arcs, Lattice, make_lattice
+from .lattice import Arcs, Lattice, make_lattice, without_padding
 
 __all__ = ["AlignmentProblem", "Free", "alignment_lattice", "explain"]
 
@@ -78,12 +78,13 @@ class AlignmentProblem(AbstractProblem):
         rows = torch.tensor(n) if rows is None else rows
         columns = torch.tensor(m) if columns is None else columns
         if names:
-            place = names[0][..., None, :].expand(*_joint(names[0].shape[:-1], costs.shape[:-2]), n, m)
+            place = names[0][..., None, :].expand(
+                *np.broadcast_shapes(names[0].shape[:-1], costs.shape[:-2]), n, m
+            )
             costs = costs.expand(*place.shape[:-2], *costs.shape[-2:]).gather(-1, place)
         i, j = torch.arange(n), torch.arange(m)
         has_row, has_column = i < rows[..., None], j < columns[..., None]  # (*batch, n), (*batch, m)
-        # What stands beyond the lengths is padding: it is not read, so it may be anything.
-        costs = torch.where(has_row[..., :, None] & has_column[..., None, :], costs, 0.0)
+        costs = without_padding(costs, rows, columns)
         gaps = [torch.where((has_row, has_column)[k % 2], gap, 0.0) for k, gap in enumerate(gaps)]
         lattice = self.lattice
         start, end = torch.tensor(0), rows * (m + 1) + columns
@@ -121,8 +122,9 @@ class AlignmentProblem(AbstractProblem):
         from lpdiff.kernels.gaps import align
 
         count = 5 if self.affine else 3
-        size = next((len(a) for a in arrays if a is not None and len(a) != 1), 1)
-        costs, rows, columns = (_batched(arrays[k], size) for k in (0, count, count + 1))
+        size = batch_size(arrays)
+        # Costs and lengths are an item's own to the kernels; gaps may be shared.
+        costs, rows, columns = (unshared(arrays[k], size) for k in (0, count, count + 1))
         names = None if self.vocabulary is None else arrays[-1]
         how: dict[str, Any] = {"names": names, "free": self.free, "local": self.local, "band": self.band}
         solver: Any = align_affine if self.affine else align
@@ -133,13 +135,6 @@ class AlignmentProblem(AbstractProblem):
             forbidden = "every alignment takes a forbidden step (a cost of +inf)"
             messages = explain(self.parameters[:count], arrays, found.status, (rows, columns), forbidden)
         return Proposal(found.value, found.status, moments, messages)
-
-
-def _batched(array: np.ndarray | None, size: int) -> np.ndarray | None:
-    """Costs and lengths are an item's own to the kernels; gaps may be shared."""
-    if array is None or len(array) == size:
-        return array
-    return np.ascontiguousarray(np.broadcast_to(array, (size, *array.shape[1:])))
 
 
 def explain(
@@ -191,10 +186,6 @@ def _parameters(n: int, m: int, affine: bool, vocabulary: int | None) -> tuple[P
 
 def _nodes(n: int, m: int, affine: bool) -> int:
     return (n + 1) * (m + 1) * (3 if affine else 1)
-
-
-def _joint(*shapes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(np.broadcast_shapes(*shapes))
 
 
 @functools.lru_cache(maxsize=32)

@@ -21,7 +21,7 @@ from lpdiff import LinearProgram
 
 from .base import forbidding
 
-__all__ = ["Arcs", "Lattice", "make_lattice"]
+__all__ = ["Arcs", "Lattice", "make_lattice", "without_padding"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,8 +74,8 @@ class Lattice:
         reference = parameters[0]
         shapes = [tuple(p.shape[:-1]) for p in parameters]
         batch = tuple(np.broadcast_shapes(*shapes, tuple(start.shape), tuple(end.shape)))
-        pieces, shut = [], []
-        for k, block in enumerate(self.blocks):
+        pieces = []
+        for block in self.blocks:
             size = len(block.tail)
             if block.source is None:
                 piece = reference.new_zeros(*batch, size)
@@ -85,21 +85,23 @@ class Lattice:
                     piece = piece * torch.from_numpy(block.times)
                 piece = piece.expand(*batch, size)
             pieces.append(piece)
-            mask = closed[k] if k < len(closed) else None
-            shut.append(
-                torch.zeros(1, dtype=torch.bool).expand(*batch, size)
-                if mask is None
-                else mask.expand(*batch, size)
-            )
+        for k, mask in enumerate(closed):
+            if mask is not None:
+                pieces[k] = pieces[k].masked_fill(mask, torch.inf)
         c = torch.cat(pieces, -1)
-        if any(mask is not None for mask in closed):
-            c = c.masked_fill(torch.cat(shut, -1), torch.inf)
         rows = torch.from_numpy(self.node)
         b = reference.new_zeros(*batch, self.program.m)
         one = reference.new_ones(*batch, 1)
         b = b.scatter_add(-1, rows[start].expand(*batch)[..., None], one)
         b = b.scatter_add(-1, rows[end].expand(*batch)[..., None], -one)
         return {**forbidding(c), "b": b}
+
+
+def without_padding(costs: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """Costs (*batch, n, m), zero beyond the lengths: padding is not read, so it may be anything."""
+    has_row = torch.arange(costs.shape[-2]) < rows[..., None]
+    has_column = torch.arange(costs.shape[-1]) < columns[..., None]
+    return torch.where(has_row[..., :, None] & has_column[..., None, :], costs, 0.0)
 
 
 def make_lattice(name: str, nodes: int, blocks: Sequence[Arcs], keep: Sequence[int] = ()) -> Lattice:

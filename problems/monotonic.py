@@ -16,7 +16,7 @@ from lpdiff.problem import Moments, Parameter, Proposal
 from .alignment import read_pair
 from .base import AbstractResult, ProblemModule, SolveOptions, any_of, first_item, named, read_lengths
 from .gaps import explain
-from .lattice import Arcs, Lattice, make_lattice
+from .lattice import Arcs, Lattice, make_lattice, without_padding
 
 __all__ = [
     "CTCAlignment",
@@ -49,9 +49,7 @@ class SearchProblem(AbstractProblem):
         costs, frames, tokens = parameters
         frames = torch.tensor(self.T) if frames is None else frames
         tokens = torch.tensor(self.S) if tokens is None else tokens
-        has_frame = torch.arange(self.T) < frames[..., None]
-        has_token = torch.arange(self.S) < tokens[..., None]
-        costs = torch.where(has_frame[..., :, None] & has_token[..., None, :], costs, 0.0)
+        costs = without_padding(costs, frames, tokens)
         end = (frames - 1) * self.S + tokens - 1
         lattice = search_lattice(self.T, self.S)
         return lattice.data((costs.flatten(-2),), torch.tensor(self.T * self.S), end)

@@ -122,7 +122,7 @@ class MatchingProblem(AbstractProblem):
         left = [c.new_zeros(self.n), c.new_zeros(self.m)]
         if self.mode == FREE:
             left = [torch.where(has, p, 0.0) for has, p in zip((has_row, has_column), prices, strict=True)]
-        batch = torch.broadcast_shapes(*(t.shape[:-1] for t in (c, *left)))
+        batch = np.broadcast_shapes(*(t.shape[:-1] for t in (c, *left)))
         data = forbidding(torch.cat([t.expand(*batch, t.shape[-1]) for t in (c, *left)], -1))
         if self.mode == EXACT:
             wanted = torch.as_tensor(pairs[0])
@@ -253,7 +253,7 @@ def _sides(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """FULL: the smaller side is met; what is not there has no pairs."""
     rows, columns = has_row.sum(-1, keepdim=True), has_column.sum(-1, keepdim=True)
-    batch = torch.broadcast_shapes(rows.shape[:-1], columns.shape[:-1])
+    batch = np.broadcast_shapes(rows.shape[:-1], columns.shape[:-1])
     sides = [has_row & (rows <= columns), has_column & (columns <= rows), has_row, has_column]
     sides = [side.expand(*batch, side.shape[-1]) for side in sides]
     return torch.cat(sides[:2], -1).to(dtype), torch.cat(sides[2:], -1).to(dtype)

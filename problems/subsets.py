@@ -15,10 +15,11 @@ from typing import Any, Unpack
 import numpy as np
 import torch
 
-from lpdiff import AbstractProblem, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, LinearProgram, evaluate
 from lpdiff.problem import Parameter
 
 from .base import (
+    AbstractLPResult,
     AbstractResult,
     ProblemModule,
     SolveOptions,
@@ -341,18 +342,12 @@ def _knapsack(values: Any, weights: Any, capacity: Any, mask: Any, how: SolveOpt
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class KnapsackSolution(AbstractResult):
+class KnapsackSolution(AbstractLPResult):
     """What is taken.
 
     Attributes:
         value: (*batch,) with exact gradients in values, weights and capacity.
     """
-
-    @property
-    def solution(self) -> Solution:
-        """The LP's Solution."""
-        assert self.evaluation.solution is not None
-        return self.evaluation.solution
 
     @cached_property
     def amounts(self) -> torch.Tensor:

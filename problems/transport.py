@@ -11,10 +11,10 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
+from lpdiff import AbstractProblem, LinearProgram, evaluate
 from lpdiff.problem import Parameter
 
-from .base import AbstractResult, ProblemModule, SolveOptions, any_of, first_item, forbidding, named
+from .base import AbstractLPResult, ProblemModule, SolveOptions, any_of, first_item, forbidding, named
 from .matching import nested, sizes_of
 
 __all__ = [
@@ -70,7 +70,7 @@ class TransportProblem(AbstractProblem):
         # direction in which they would not: see ``optimal_transport``.
         offered, asked = supply.sum(-1, keepdim=True), demand.sum(-1, keepdim=True)
         demand = demand * torch.where(asked > 0.0, offered / torch.where(asked > 0.0, asked, 1.0), 1.0)
-        batch = torch.broadcast_shapes(supply.shape[:-1], demand.shape[:-1])
+        batch = np.broadcast_shapes(supply.shape[:-1], demand.shape[:-1])
         sides = [side.expand(*batch, side.shape[-1]) for side in (supply, demand)]
         return {**forbidding(costs.flatten(-2)), "b": torch.cat(sides, -1)}
 
@@ -154,18 +154,12 @@ def _check_masses(supply: Any, demand: Any) -> None:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TransportSolution(AbstractResult):
+class TransportSolution(AbstractLPResult):
     """An optimal plan.
 
     Attributes:
         value: (*batch,) what it costs, with exact gradients in costs, supply and demand.
     """
-
-    @property
-    def solution(self) -> Solution:
-        """The LP's Solution."""
-        assert self.evaluation.solution is not None
-        return self.evaluation.solution
 
     @cached_property
     def plan(self) -> torch.Tensor:
@@ -225,7 +219,7 @@ class BMatchingProblem(AbstractProblem):
 
     def data(self, *parameters: Any) -> dict[str, Any]:
         costs, *sides = parameters
-        batch = torch.broadcast_shapes(*(side.shape[:-1] for side in sides))
+        batch = np.broadcast_shapes(*(side.shape[:-1] for side in sides))
         row_low, row_high, low, high = (side.expand(*batch, side.shape[-1]) for side in sides)
         return {
             **forbidding(costs.flatten(-2), upper=self.times),
@@ -273,7 +267,7 @@ def b_matching(
     sides = [*_capacities("rows", rows, n), *_capacities("columns", columns, m)]
     problem = BMatchingProblem(n, m, np.inf if times is None else float(times))
     found = evaluate(problem, costs, *sides, **how)
-    return BMatchingSolution(found.value, found.status, found)
+    return BMatchingSolution(found.value, found)
 
 
 class BMatching(ProblemModule):
@@ -322,29 +316,12 @@ def _spread(name: str, side: Any, size: int) -> Any:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class BMatchingSolution:
+class BMatchingSolution(AbstractLPResult):
     """An optimal b-matching.
 
     Attributes:
         value: (*batch,) what it costs, with exact gradients in costs and capacities.
-        status: (*batch,) of ``lpdiff.Status``.
-        evaluation: What ``lpdiff.evaluate`` found.
     """
-
-    value: torch.Tensor
-    status: torch.Tensor
-    evaluation: Evaluation
-
-    @property
-    def ok(self) -> torch.Tensor:
-        """(*batch,) bool."""
-        return self.evaluation.ok
-
-    @property
-    def solution(self) -> Solution:
-        """The LP's Solution."""
-        assert self.evaluation.solution is not None
-        return self.evaluation.solution
 
     @cached_property
     def indicator(self) -> torch.Tensor:

@@ -16,7 +16,7 @@ from lpdiff.problem import Moments, Parameter, Proposal
 from .alignment import read_band, read_pair
 from .base import AbstractResult, ProblemModule, SolveOptions
 from .gaps import explain
-from .lattice import Arcs, Lattice, make_lattice
+from .lattice import Arcs, Lattice, make_lattice, without_padding
 
 __all__ = ["DTW", "STEPS", "Warping", "dtw"]
 
@@ -60,9 +60,7 @@ class WarpingProblem(AbstractProblem):
         costs, rows, columns = parameters
         rows = torch.tensor(self.n) if rows is None else rows
         columns = torch.tensor(self.m) if columns is None else columns
-        has_row = torch.arange(self.n) < rows[..., None]
-        has_column = torch.arange(self.m) < columns[..., None]
-        costs = torch.where(has_row[..., :, None] & has_column[..., None, :], costs, 0.0)
+        costs = without_padding(costs, rows, columns)
         cells = self.n * self.m
         end = (rows - 1) * self.m + columns - 1
         closed: list[torch.Tensor | None] = []

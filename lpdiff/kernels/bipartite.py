@@ -11,8 +11,8 @@ augmenting paths (R. Jonker and A. Volgenant, Computing 38, 1987), which keep u,
 FREE is FULL with costs c_ij - p_i - q_j and a place of its own at cost 0 for each agent. EXACT makes k
 augmenting paths, each the shortest from any free agent; u = w, the length of the last, on free agents, and
 u <= w on others. Each item's (u, v) is checked against the costs as they were given: these conditions prove
-the matching optimal. The functions of rows of costs are twins of those in assignment.py, which read costs in
-place: numba's cache knows of a kernel's own file only.
+the matching optimal. The functions of rows of costs are near twins of those in assignment.py, which read
+another layout of costs.
 """
 
 # mypy: allow-untyped-defs
