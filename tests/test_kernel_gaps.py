@@ -130,6 +130,41 @@ def test_paths_are_those_of_the_table(kind: str, dtype: Any) -> None:
                 check(result, k, *wanted, m, (a, b), free_)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["real", "ties", "holes"])
+def test_eight_at_a_time(kind: str, dtype: Any) -> None:
+    """Whole tables side by side: each as the table, and to the bit as it is alone, among shorter ones too."""
+    rng = np.random.default_rng(9)
+    for n, m, shared in ((1, 1, False), (1, 9, True), (13, 2, False), (17, 21, True), (26, 9, False)):
+        size = 21
+        W = numbers(rng, (size, n, m), kind).astype(dtype)
+        rows, cols = (numbers(rng, (1 if shared else size, k), kind) for k in (n, m))
+        lengths = np.full(size, n), np.full(size, m)
+        lengths[0][10] = n - 1  # breaks the second eight
+        result = align(W, rows, cols, *lengths)
+        for k in range(size):
+            a, e = lengths[0][k], 0 if shared else k
+            check(result, k, *table(W[k, :a].astype(float), rows[e, :a], cols[e]), m, (a, m), NONE)
+        alone = []
+        for k in range(8):
+            own = slice(0, 1) if shared else slice(k, k + 1)
+            alone.append(align(W[k : k + 1], rows[own], cols[own]))
+        assert result.value[:8].tobytes() == b"".join(one.value.tobytes() for one in alone)
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, 1e300, -1e300])
+def test_one_of_eight_is_no_cost(bad: float) -> None:
+    rng = np.random.default_rng(10)
+    for which, k in itertools.product(range(3), (0, 5, 7)):
+        given = [numbers(rng, (8, *s), "real") for s in ((6, 7), (6,), (7,))]
+        plain = align(*given)
+        given[which][k].flat[3] = bad
+        result = align(*given)
+        assert result.status.tolist() == [5 if e == k else 0 for e in range(8)]
+        others = np.arange(8) != k
+        assert np.isnan(result.value[k]) and result.value[others].tobytes() == plain.value[others].tobytes()
+
+
 def test_paths_along_the_edges_of_a_band() -> None:
     """What stands just outside it is never taken."""
     rng = np.random.default_rng(8)

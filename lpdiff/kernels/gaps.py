@@ -29,6 +29,7 @@ import numpy as np
 from numba import types
 
 from ..batch import run_spans, threads_for
+from . import eights
 from . import lanes as w
 from .jit import F1W, F2, F2W, S1W, SIZE, inner, kernel, larger, smaller
 from .strips import (
@@ -128,7 +129,7 @@ def align(
             *(value, status, *pairs.arrays, *row_gaps.arrays, *col_gaps.arrays, start, stop),
         )
 
-    run_spans(size, threads_for(1.2 * size * n * min(m, low + high), threads), work)
+    run_spans(size, threads_for(0.8 * size * n * min(m, low + high), threads), work)
     return Alignment(value, status, pairs, row_gaps, col_gaps)
 
 
@@ -240,19 +241,38 @@ def _span(
     codes = np.empty((n // 8 + 1) * steps(m, low, high) * (3 if local else 2), np.uint8)
     index, real = np.empty(32, np.int64), np.empty(16)
     names_to, gaps_to = np.empty(m + 8, np.int64), np.empty(m + 8)
+    # Whole tables that are small go eight at a time.
+    together = dense and free == 0 and not local and low >= n and high >= m and 0 < n * m <= eights.MOST
+    most = 8 if together else 0
+    rows_beside, cols_beside, table = np.empty(most * n), np.empty(most * m), np.empty(most * (m + 1))
+    codes_beside = np.zeros((n + 1) * (m + 1) * (2 if together else 0), np.uint8)
+    sound, until = np.uint8(0), start
     for k in range(start, stop):
+        if together and k >= until and k + 8 <= stop:
+            whole = True
+            for e in range(k, k + 8):
+                whole &= rows[e] == n and columns[e] == m
+            if whole:
+                until = k + 8
+                eights.beside(row_gap, k, rows_beside)
+                eights.beside(col_gap, k, cols_beside)
+                sound = eights.fill(costs, k, n, m, rows_beside, cols_beside, table, codes_beside, index)
         c, name = costs[k if len(costs) > 1 else 0], names[k if len(names) > 1 else 0]
         row_k, col_k = row_gap[k if len(row_gap) > 1 else 0], col_gap[k if len(col_gap) > 1 else 0]
         nk, mk = rows[k], columns[k]
         value[k], status[k] = np.nan, INVALID
         if not (allowed(row_k, nk) and allowed(col_k, mk) and known(name, mk, width)):
             continue
-        leading(name, mk, names_to)
-        leading(col_k, mk, gaps_to)
-        z = _fill(
-            c, width, names_to, dense, row_k, gaps_to, nk, mk, free, local, low, high,
-            top, codes, index, real, end,
-        )  # fmt: skip
+        lane = k - (until - 8) if k < until else -1
+        if lane >= 0:
+            z, end[0], end[1] = table[8 * m + lane] if sound >> lane & 1 else np.nan, n, m
+        else:
+            leading(name, mk, names_to)
+            leading(col_k, mk, gaps_to)
+            z = _fill(
+                c, width, names_to, dense, row_k, gaps_to, nk, mk, free, local, low, high,
+                top, codes, index, real, end,
+            )  # fmt: skip
         if np.isnan(z):
             continue
         i, j = end[0], end[1]
@@ -261,7 +281,10 @@ def _span(
         cut = (i < nk and not (local or free & ROWS_END)) or (j < mk and not (local or free & COLS_END))
         if z == np.inf or cut:
             continue
-        count = _trace(codes, i, j, mk, local, low, high, moves)
+        if lane >= 0:
+            count = eights.trace(codes_beside, lane, i, j, m, _ROW, _COLUMN, _PAIR, moves)
+        else:
+            count = _trace(codes, i, j, mk, local, low, high, moves)
         for t in range(count):
             i, j = i - (moves[t] != _COLUMN), j - (moves[t] != _ROW)
         a = b = d = 0
