@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -13,8 +15,9 @@ import torch
 from torch.autograd import forward_ad
 
 from .autograd import apply, eager
-from .gradients import Exact, make_gradient
-from .oracle import IndicatorOperation, OracleOperation, densified, marginals, sparsified
+from .estimate import EstimateOperation
+from .gradients import AbstractEstimator, AbstractGradient, AbstractProgramRule, Exact, make_gradient
+from .oracle import IndicatorOperation, OracleOperation, ProblemOracle, densified, marginals, sparsified
 from .problem import AbstractProblem, Parameter, Proposal, costs_of
 from .settings import UNSET, Settings, shared_settings
 from .solution import Solution
@@ -43,8 +46,9 @@ def evaluate(
 ) -> Evaluation:
     """Solve a batch of problems; every cost parameter may carry gradients.
 
-    With ``solver="auto"`` and no gradient rule the problem's oracle is asked, if it has one; otherwise its
-    LP is solved by ``lpdiff.solve``. Both are exact.
+    With ``solver="auto"`` the problem's oracle is asked, if it has one; otherwise, and for rules that need
+    duals, its LP is solved by ``lpdiff.solve``. Both are exact. A rule for the derivative of the solution
+    (``gradient=``) is one in the cost parameters.
 
     Args:
         problem: The problem.
@@ -64,13 +68,13 @@ def evaluate(
     rule = make_gradient(settings.gradient)
     inputs = _arrange(problem, parameters)
     direct = problem.has_oracle and settings.solver == "auto" and not options and not inputs.needs_duals
-    if direct and (rule is None or isinstance(rule, Exact)):
-        return _by_oracle(problem, inputs, settings, throw, sparse_gradient, exact=rule is not None)
-    how = {"solver": solver, "threads": threads, "time_limit": time_limit, "tolerance": tolerance}
-    solution = solve(problem, *inputs.whole, options=options, gradient=gradient, throw=throw, **how)
-    return Evaluation(
-        problem, inputs.like_user(solution.value), inputs, solution.status, solution.solver, solution
-    )
+    general = functools.partial(_general, problem, settings, options)
+    oracle = ProblemOracle(problem, settings.thread_count, direct, general)
+    if direct and not isinstance(rule, AbstractProgramRule):
+        return _by_oracle(oracle, inputs, rule, throw, sparse_gradient)
+    solution = _by_lp(problem, inputs.whole, settings, options, rule, throw)
+    value = inputs.like_user(solution.value)
+    return Evaluation(problem, value, inputs, solution.status, solution.solver, oracle, rule, solution)
 
 
 # -- what comes back ---------------------------------------------------------------------------------------
@@ -93,9 +97,12 @@ class Evaluation:
     inputs: Inputs
     status: torch.Tensor
     solver: str
+    oracle: ProblemOracle
+    rule: AbstractGradient | None = None
     solution: Solution | None = None
     found: tuple[torch.Tensor, ...] = ()
-    exact: bool = False
+    estimates: dict[bool, list[torch.Tensor]] = field(default_factory=dict)
+    seeds: list[int | None] = field(default_factory=list)
 
     @property
     def ok(self) -> torch.Tensor:
@@ -119,50 +126,88 @@ class Evaluation:
     def indicator(self, k: int = 0) -> torch.Tensor:
         """The k-th parameter's moments in its own shape, (*batch, *shape): dense, made when asked for.
 
-        Piecewise constant in the costs: a gradient through it is refused, unless a rule was chosen.
+        Piecewise constant in the costs: a gradient through it is refused, unless a rule was chosen. A rule
+        that smooths changes the moments themselves.
         """
-        parameter = self.problem.parameters[k]
-        shape = (*self.inputs.batch_shape, *parameter.shape)
-        if self.solution is not None:
-            return self.inputs.like_user(marginals(self.problem, self.inputs.whole, self.solution.x)[k])
-        index, weight = self.moments[k]
-        costs = [
-            t for t in self.inputs.flat[: costs_of(self.problem.parameters)] if t is not None and _traced(t)
-        ]
-        if costs and torch.is_grad_enabled():
-            operation = IndicatorOperation(math.prod(parameter.shape), self.exact)
-            (dense,) = apply(operation, index, weight, *costs)
-        else:
-            dense = densified(index, weight, math.prod(parameter.shape))
-        return self.inputs.like_user(dense.reshape(shape))
+        if isinstance(self.rule, AbstractEstimator):
+            return self._estimated(self.rule)[k]
+        return self.inputs.like_user(self._plain(k))
 
     def total(self, k: int = 0) -> torch.Tensor:
-        """(*batch,) the sum of the k-th parameter's moments: how often it is paid. Carries no gradient."""
+        """(*batch,) the sum of the k-th parameter's moments: how often it is paid. Gradients are
+        those of the rule that was chosen, or none."""
+        if isinstance(self.rule, AbstractEstimator):
+            return self.indicator(k).flatten(len(self.inputs.batch_shape)).sum(-1)
         return self.inputs.like_user(self.moments[k][1].sum(1).reshape(self.inputs.batch_shape))
+
+    def by_lp(self) -> Solution:
+        """The LP's Solution, solved now (as ``lpdiff.solve`` does by default) where the oracle was asked."""
+        if self.solution is not None:
+            return self.solution
+        return solve(self.problem, *self.inputs.whole, gradient=self.rule, throw=False)
+
+    def _plain(self, k: int) -> torch.Tensor:
+        """The moments without an estimator, (*batch, *shape) float64 on the CPU."""
+        if self.solution is not None:
+            return marginals(self.problem, self.inputs.whole, self.solution.x)[k]
+        shape = self.problem.parameters[k].shape
+        index, weight = self.moments[k]
+        costs = [t for t in self._costs if t is not None and _traced(t)]
+        if costs and torch.is_grad_enabled():
+            exact = isinstance(self.rule, Exact)
+            (dense,) = apply(IndicatorOperation(math.prod(shape), exact), index, weight, *costs)
+        else:
+            dense = densified(index, weight, math.prod(shape))
+        return dense.reshape(*self.inputs.batch_shape, *shape)
+
+    @property
+    def _costs(self) -> list[torch.Tensor | None]:
+        return self.inputs.flat[: costs_of(self.problem.parameters)]
+
+    def _estimated(self, rule: AbstractEstimator) -> list[torch.Tensor]:
+        """All moments under an estimator; the same ones (of random ones too) whenever they are asked for."""
+        place = torch.is_grad_enabled()
+        if place in self.estimates:
+            return self.estimates[place]
+        inputs, count = self.inputs, len(self._costs)
+        base = dataclasses.replace(
+            self, rule=Exact(), solution=self.solution and self.solution.under("exact")
+        )
+        sizes = [math.prod(p.shape) for p in self.problem.parameters[:count]]
+        x = torch.cat([base._plain(k).reshape(inputs.size, size) for k, size in enumerate(sizes)], dim=1)
+        operation = EstimateOperation(self.oracle, rule, count)
+        operation.seed = next(iter(self.seeds), None)
+        costs = [self.problem.program.form.to_min(t) for t in self._costs]
+        ok = (self.status == _OK).reshape(inputs.size).cpu()
+        found = apply(operation, *costs, *inputs.flat[count:], x, ok)[0].split(sizes, dim=1)
+        self.seeds[:] = [operation.seed]
+        self.estimates[place] = [
+            inputs.like_user(part.reshape(*inputs.batch_shape, *p.shape))
+            for part, p in zip(found, self.problem.parameters, strict=False)
+        ]
+        return self.estimates[place]
 
 
 # -- the two ways ------------------------------------------------------------------------------------------
 
 
 def _by_oracle(
-    problem: AbstractProblem,
+    oracle: ProblemOracle,
     inputs: Inputs,
-    settings: Settings,
+    rule: AbstractGradient | None,
     throw: bool,
     sparse_gradient: bool,
-    exact: bool,
 ) -> Evaluation:
-    def general(items: np.ndarray, arrays: Sequence[np.ndarray | None]) -> Proposal:
-        return _general(problem, arrays, settings)
-
+    problem = oracle.problem
     tensors, sparse = inputs.flat, frozenset[int]()
     if sparse_gradient:
         tensors, sparse = _for_sparse(problem, inputs)
-    operation = OracleOperation(problem, settings.thread_count, throw, inputs.batch_shape, sparse, general)
+    operation = OracleOperation(problem, oracle.threads, throw, inputs.batch_shape, sparse, oracle.general)
     value, status, *found = apply(operation, *tensors)
     if len(inputs.batch_shape) != 1:
         value, status = value.reshape(inputs.batch_shape), status.reshape(inputs.batch_shape)
-    return Evaluation(problem, inputs.like_user(value), inputs, status, "oracle", None, tuple(found), exact)
+    value = inputs.like_user(value)
+    return Evaluation(problem, value, inputs, status, "oracle", oracle, rule, None, tuple(found))
 
 
 def _for_sparse(problem: AbstractProblem, inputs: Inputs) -> tuple[list[torch.Tensor | None], frozenset[int]]:
@@ -184,21 +229,40 @@ def _for_sparse(problem: AbstractProblem, inputs: Inputs) -> tuple[list[torch.Te
     return tensors, frozenset(sparse)
 
 
-def _general(problem: AbstractProblem, arrays: Sequence[np.ndarray | None], settings: Settings) -> Proposal:
-    """Items that the oracle refused, by their LP."""
+def _by_lp(
+    problem: AbstractProblem,
+    parameters: Sequence[torch.Tensor | None],
+    settings: Settings,
+    options: Mapping[str, Any] | None,
+    rule: AbstractGradient | None,
+    throw: bool,
+) -> Solution:
+    return solve(
+        problem,
+        *parameters,
+        solver=settings.solver,
+        options=options,
+        threads=settings.threads,
+        time_limit=settings.time_limit,
+        tolerance=settings.tolerance,
+        gradient=rule,
+        throw=throw,
+    )
+
+
+def _general(
+    problem: AbstractProblem,
+    settings: Settings,
+    options: Mapping[str, Any] | None,
+    arrays: Sequence[np.ndarray | None],
+) -> Proposal:
+    """Items by their LP: those that the oracle refused, or all."""
     tensors: list[torch.Tensor | None] = []
     for array in arrays:
         tensor = None if array is None else torch.from_numpy(np.ascontiguousarray(array))
         tensors.append(tensor.double() if tensor is not None and tensor.is_floating_point() else tensor)
     with torch.no_grad():
-        solution = solve(
-            problem,
-            *tensors,
-            threads=settings.threads,
-            time_limit=settings.time_limit,
-            tolerance=settings.tolerance,
-            throw=False,
-        )
+        solution = _by_lp(problem, tensors, settings, options, None, throw=False)
         dense = marginals(problem, tensors, torch.nan_to_num(solution.x))
     moments = tuple(sparsified(m.reshape(len(m), m[0].numel()).numpy()) for m in dense)
     return Proposal(solution.value.numpy(), solution.status.numpy(), moments, solution.messages)

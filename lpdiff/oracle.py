@@ -15,13 +15,37 @@ import numpy as np
 import torch
 
 from .autograd import AbstractOperation, Tensors
+from .estimate import AbstractOracle, Minima
 from .problem import AbstractProblem, Moments, Proposal, batch_size, costs_of, unshared
 from .refusals import no_rule_error, solve_error
 from .status import Certificate, Status
 
-__all__ = ["IndicatorOperation", "OracleOperation", "densified", "marginals", "sparsified"]
+__all__ = [
+    "IndicatorOperation",
+    "OracleOperation",
+    "ProblemOracle",
+    "densified",
+    "marginals",
+    "proposed",
+    "sparsified",
+]
 
 _REFUSED = int(Status.INACCURATE)
+
+General = Callable[[Sequence[np.ndarray | None]], Proposal]
+"""Solves items that the oracle refused."""
+
+
+def proposed(
+    problem: AbstractProblem, arrays: Sequence[np.ndarray | None], threads: int, general: General
+) -> Proposal:
+    """What the oracle finds; what it refuses goes on to the general solver."""
+    found = problem.propose(*(arrays if problem.reads_shared else _whole(arrays)), threads=threads)
+    if found.status.any():
+        refused = np.flatnonzero(found.status == _REFUSED)
+        if len(refused):
+            _merge(found, refused, general([None if a is None else a[refused] for a in _whole(arrays)]))
+    return found
 
 
 @dataclass(eq=False)
@@ -36,24 +60,18 @@ class OracleOperation(AbstractOperation):
     throw: bool
     batch_shape: tuple[int, ...]
     sparse: frozenset[int]
-    general: Callable[[np.ndarray, Sequence[np.ndarray | None]], Proposal]
+    general: General
     differentiable: int = 1
 
     def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
         if self.sparse:
             arrays = tuple(map(self._flat, range(len(arrays)), arrays))
-        given = arrays if self.problem.reads_shared else _whole(arrays)
-        found = self.problem.propose(*given, threads=self.threads)
+        found = proposed(self.problem, arrays, self.threads, self.general)
         status = found.status
-        if status.any():
-            refused = np.flatnonzero(status == _REFUSED)
-            if len(refused):
-                picked = [None if a is None else a[refused] for a in _whole(arrays)]
-                _merge(found, refused, self.general(refused, picked))
-            if self.throw and status.any():
-                size = len(status)
-                shape = self.batch_shape if math.prod(self.batch_shape) == size else (size,)
-                raise solve_error(_Failed(status, found.messages), shape)
+        if self.throw and status.any():
+            size = len(status)
+            shape = self.batch_shape if math.prod(self.batch_shape) == size else (size,)
+            raise solve_error(_Failed(status, found.messages), shape)
         outputs = [found.value, status]
         for moments in found.moments:
             outputs += [moments.index, moments.weight]
@@ -95,6 +113,39 @@ class OracleOperation(AbstractOperation):
             term = (flat.gather(1, index).to(weight.dtype) * weight).sum(1)
             total = term if total is None else total + term
         return (total,)
+
+
+@dataclass(eq=False)
+class ProblemOracle(AbstractOracle):
+    """A problem as the estimators see it: its cost parameters, flat and side by side, in the sense of min.
+
+    ``general`` solves a whole batch where the problem's own oracle is not to be asked.
+    """
+
+    problem: AbstractProblem
+    threads: int
+    direct: bool
+    general: General
+
+    def minimise(self, costs: np.ndarray, fixed: Sequence[np.ndarray | None]) -> Minima:
+        form = self.problem.program.form
+        shapes = [p.shape for p in self.problem.parameters[: costs_of(self.problem.parameters)]]
+        ends = np.cumsum([math.prod(shape) for shape in shapes])
+        parts = [
+            np.ascontiguousarray(part).reshape(len(costs), *shape)
+            for part, shape in zip(np.split(form.to_min(costs), ends[:-1], axis=1), shapes, strict=True)
+        ]
+        arrays = [*parts, *fixed]
+        if self.direct:
+            found = proposed(self.problem, arrays, self.threads, self.general)
+        else:
+            found = self.general(_whole(arrays))
+        x = np.zeros_like(costs)
+        items, start = np.arange(len(costs))[:, None], 0
+        for moments, end in zip(found.moments, ends.tolist(), strict=True):
+            np.add.at(x, (items, start + moments.index), moments.weight)
+            start = end
+        return Minima(x, found.status, found.messages)
 
 
 @dataclass(eq=False)

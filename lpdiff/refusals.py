@@ -9,7 +9,14 @@ import numpy as np
 from .gradients import NAMES
 from .status import Certificate, SolveError, Status, UnsupportedError
 
-__all__ = ["changed_error", "no_rule_error", "refuse_integers", "solve_error"]
+__all__ = [
+    "changed_error",
+    "moved_error",
+    "no_rule_error",
+    "refuse_integers",
+    "reverse_only_error",
+    "solve_error",
+]
 
 
 def no_rule_error() -> UnsupportedError:
@@ -19,6 +26,12 @@ def no_rule_error() -> UnsupportedError:
         f"dx/dc was chosen. Pass gradient=... to solve, LPLayer or lpdiff.options: one of {names} "
         f"('exact' is the almost-everywhere zero; lpdiff.gradients has the rules with their options). "
         f"If x should carry no gradient to c, use c.detach(). The gradient of sol.value needs no rule."
+    )
+
+
+def reverse_only_error(rule: object) -> UnsupportedError:
+    return UnsupportedError(
+        f"{type(rule).__name__} is a rule for reverse mode; in forward mode dx/dc is 'exact' or refused"
     )
 
 
@@ -47,6 +60,21 @@ class Failed(Protocol):
 
     @property
     def certificates(self) -> dict[int, Certificate]: ...
+
+
+def moved_error(rule: object, solved: Failed, items: np.ndarray) -> SolveError:
+    """A gradient rule solved ``items`` again, perhaps several times over, and some have no optimum there."""
+    error = solve_error(solved, None)
+    failed = np.flatnonzero(solved.status != Status.OPTIMAL)
+    places = items[failed % len(items)]
+    named = ", ".join(str(place) for place in dict.fromkeys(places.tolist()))
+    return SolveError(
+        f"{rule!r} solves the program again with other numbers, and there item(s) {named} have no optimum: "
+        f"choose a rule that moves them less, or bound the variables\n{error}",
+        items=[(int(place),) for place in places],
+        statuses=error.statuses,
+        certificates=error.certificates,
+    )
 
 
 def solve_error(solved: Failed, batch_shape: tuple[int, ...] | None) -> SolveError:

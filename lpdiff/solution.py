@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,14 @@ import torch
 from .assemble import Inputs
 from .autograd import Tensors, apply
 from .engine import Plan
-from .gradients import AbstractGradient, Exact
+from .estimate import EstimateOperation
+from .gradients import AbstractEstimator, AbstractGradient, AbstractProgramRule, Exact, make_gradient
 from .operations import REPORT, Report
 from .program import LinearProgram
 from .refusals import changed_error
 from .solved import Solved
 from .status import Certificate, Status, UnsupportedError
-from .vertex import STANDING, Known, Vertex, reduced_costs, standing
+from .vertex import STANDING, Known, ProgramOracle, Vertex, reduced_costs, standing
 
 if TYPE_CHECKING:
     from .parametric import AbstractParametricProgram
@@ -72,15 +74,20 @@ class Solution:
         """(*batch, n) optimal vertex. Differentiable through the basis in b, A and the bounds, exactly; in
         c by the gradient rule that was chosen (none: an error that names them).
 
-        NaN where there is no optimum.
+        A rule that smooths (a perturbed optimiser, say) changes x itself. NaN where there is no optimum.
         """
-        return self._once("x", lambda: self._shaped(self._vertex(self._rule, duals=False)[0]))
+        rule = self._rule
+        if isinstance(rule, AbstractEstimator):
+            return self._once("x", lambda: self._shaped(self._estimated(rule)))
+        if isinstance(rule, AbstractProgramRule) and not self.program.is_mip:
+            return self._once("x", lambda: self._shaped(self._by_rule()[0]))
+        return self._once("x", lambda: self._shaped(self._vertex(rule, duals=False)[0]))
 
     @property
     def y(self) -> torch.Tensor:
         """(*batch, m) duals of the rows, y = dz/db for min and max alike; differentiable in c and A."""
         self._need_duals("y")
-        return self._once("y", lambda: self._shaped(self._exact()[1], flip=True))
+        return self._once("y", lambda: self._shaped(self._by_rule()[1], flip=True))
 
     @property
     def reduced_costs(self) -> torch.Tensor:
@@ -88,7 +95,7 @@ class Solution:
         self._need_duals("reduced_costs")
 
         def make() -> torch.Tensor:
-            y = self._exact()[1]
+            y = self._by_rule()[1]
             d = reduced_costs(self._plan.form, self._current(), y, self._known)
             return self._shaped(d.expand(len(y), -1), flip=True)
 
@@ -247,6 +254,35 @@ class Solution:
     def _exact(self) -> tuple[torch.Tensor, ...]:
         """x and its basic duals, with the derivatives that exist."""
         return self._once("exact", lambda: self._vertex(Exact(), duals=True))
+
+    def under(self, gradient: Any) -> Solution:
+        """The same solution, with another rule for the derivatives of x; nothing is solved again.
+
+        Raises:
+            ValueError, TypeError: an unknown rule.
+        """
+        return dataclasses.replace(self, _rule=make_gradient(gradient), _made={})
+
+    def _by_rule(self) -> tuple[torch.Tensor, ...]:
+        """The same; where a program rule was chosen with its derivatives, of x and y in one solve."""
+        rule = self._rule
+        if not isinstance(rule, AbstractProgramRule):
+            return self._exact()
+        return self._once("by rule", lambda: self._vertex(rule, duals=True))
+
+    def _estimated(self, rule: AbstractEstimator) -> torch.Tensor:
+        """x under a rule for dx/dc; exact beside it in all other data."""
+        fields = self._inputs.tensors
+        operation = EstimateOperation(ProgramOracle(self._plan), rule, 1, self._inputs.changed)
+        if "estimate" in self._made:  # with other gradients recorded: the same random numbers
+            operation.seed = self._made["estimate"].seed
+        self._made["estimate"] = operation
+        costs, x = fields[0], self._known.x
+        if costs is None:
+            costs = torch.from_numpy(self._plan.form.declared.c.copy())
+        if any(t is not None for t in fields[1:]):
+            (x,) = apply(Vertex(self._plan, Exact(), duals=False), costs.detach(), *fields[1:], *self._known)
+        return apply(operation, costs, *fields[1:], x, self._known.ok)[0]
 
     def _current(self) -> Tensors:
         """The data, where they still are those that were solved."""

@@ -1,7 +1,7 @@
 """The optimal vertex and its duals as operations, and the operations of their derivatives.
 
 ``Vertex`` stands between the data and a solution that is known already: its forward hands x and y on, its
-derivatives go through the basis (basis.py), and dx/dc through the gradient rule. It is made where x, y or a
+derivatives go through the basis (basis.py), or all of them through a program rule. It is made where x, y or a
 derivative of a derivative is asked for, so that the value alone pays for none of it.
 """
 
@@ -18,13 +18,22 @@ import torch
 from .autograd import AbstractOperation, Tensors, apply
 from .basis import Tangents, VertexPoint, vertex_jvp, vertex_vjp
 from .engine import Plan
-from .gradients import AbstractGradient, Exact
-from .refusals import changed_error, no_rule_error, refuse_integers, solve_error
-from .solved import Solved
+from .estimate import AbstractOracle, Minima
+from .gradients import AbstractGradient, AbstractProgramRule, Exact, Optimum
+from .refusals import changed_error, moved_error, no_rule_error, refuse_integers, reverse_only_error
 from .standard import FIELDS, Data, StandardForm
-from .status import SolveError, Status, UnsupportedError
+from .status import Status, UnsupportedError
 
-__all__ = ["STANDING", "Known", "Vertex", "data_of", "reduce_to", "reduced_costs", "standing"]
+__all__ = [
+    "STANDING",
+    "Known",
+    "ProgramOracle",
+    "Vertex",
+    "data_of",
+    "reduce_to",
+    "reduced_costs",
+    "standing",
+]
 
 STANDING = ("column_status", "row_status", "has_basis", "x_unique", "y_unique")
 
@@ -58,7 +67,8 @@ _FIELDS = len(FIELDS)
 class Vertex(AbstractOperation):
     """(c, values, row_lower, row_upper, lower, upper; x, y, status, basic) to x, or to x and basic duals.
 
-    ``rule`` is that of dx/dc. ``changed``: the data are no longer those that were solved.
+    ``rule``: ``Exact``, None (dx/dc is refused) or a program rule. ``changed``: the data are no longer those
+    that were solved.
     """
 
     plan: Plan
@@ -85,19 +95,21 @@ class Vertex(AbstractOperation):
         needs = needs[:_FIELDS]
         if self.plan.form.is_mip and any(needs[1:]):
             refuse_integers()
-        rule = None if gx is None or not needs[0] or isinstance(self.rule, Exact) else self.rule
         if gx is not None and needs[0] and self.rule is None:
             raise no_rule_error()
         x, y = self._both(inputs, outputs)
-        pulled = apply(
-            _Pullback(self.plan, want_values=needs[1]),
-            *(fields[1], x, y, *self._stand(fields, x, y, known)),
-            torch.zeros_like(x) if gx is None else gx,
-            torch.zeros_like(y) if gy is None else gy,
-        )
-        total = list(pulled)
-        if rule is not None:  # that of ``Exact`` is zero
-            total[0] = total[0] + apply(_RulePullback(self.plan, rule), *fields, x, known.ok, gx)[0]
+        gx = torch.zeros_like(x) if gx is None else gx
+        gy = torch.zeros_like(y) if gy is None else gy
+        if isinstance(self.rule, AbstractProgramRule):
+            if self.plan.form.is_mip:
+                raise UnsupportedError(
+                    f"{type(self.rule).__name__} needs duals, which an integer program has not: choose a "
+                    f"rule that asks for solutions only (Interpolation), or drop integrality"
+                )
+            total = apply(_RulePullback(self.plan, self.rule), *fields, x, y, known.ok, gx, gy)
+        else:
+            operation = _Pullback(self.plan, want_values=needs[1])
+            total = apply(operation, fields[1], x, y, *self._stand(fields, x, y, known), gx, gy)
         reduced = (
             reduce_to(g, t) if need and t is not None else None
             for g, t, need in zip(total, fields, needs, strict=True)
@@ -108,13 +120,10 @@ class Vertex(AbstractOperation):
         fields, known = self._unchanged(inputs)
         tangents = tangents[:_FIELDS]
         x, y = self._both(inputs, outputs)
-        if tangents[0] is not None and not isinstance(self.rule, Exact):
-            if self.rule is None:
-                raise no_rule_error()
-            raise UnsupportedError(
-                f"{type(self.rule).__name__} is a rule for reverse mode; in forward mode dx/dc is 'exact' "
-                f"or refused"
-            )
+        if tangents[0] is not None and self.rule is None:
+            raise no_rule_error()
+        if isinstance(self.rule, AbstractProgramRule):
+            raise reverse_only_error(self.rule)
         if self.plan.form.is_mip:
             return (torch.zeros_like(x), torch.zeros_like(y))[: self.differentiable]
         given = [
@@ -281,41 +290,51 @@ class _Product(AbstractOperation):
 
 @dataclass(eq=False)
 class _RulePullback(AbstractOperation):
-    """Cotangent of x to cotangent of c by the chosen gradient rule."""
+    """Cotangents of (x, y) to those of the data by a program rule."""
 
     plan: Plan
-    rule: AbstractGradient
-    differentiable: int = 1
+    rule: AbstractProgramRule
+    differentiable: int = 6
 
     def forward(self, *arrays: Any) -> tuple[np.ndarray, ...]:
-        *fields, x, ok, g = arrays
-        x, ok, g = _one_size([x, ok, g])
-        data = _whole(data_of(self.plan.form, fields), len(x))
-        gc = np.zeros_like(x)
+        fields = arrays[:_FIELDS]
+        x, y, ok, gx, gy = _one_size(arrays[_FIELDS:])
+        form = self.plan.form
+        data = _whole(data_of(form, fields), len(x))
+        found = [np.zeros((len(x), k)) for k in (form.n, form.nnz, form.m, form.m, form.n, form.n)]
         items = np.flatnonzero(ok)
         if len(items):
 
-            def resolve(moved: Data) -> np.ndarray:
+            def optimum(data: Data, x: np.ndarray, y: np.ndarray) -> Optimum:
+                return Optimum(x, y, data.c - form.transposed_times(data.values, y))
+
+            def resolve(moved: Data) -> Optimum:
                 solved = self.plan.solve(moved)
                 if not solved.all_ok:
-                    raise self._moved_too_far(solved, items)
-                return solved.judged.x
+                    raise moved_error(self.rule, solved, items)
+                x, y = solved.judged.x, solved.judged.y
+                ok, basic = solved.status == Status.OPTIMAL, solved.basic
+                return optimum(moved, x, self.plan.basic_duals(moved, x, y, ok, basic))
 
-            gc[items] = self.rule.cotangent(resolve, data.take(items), x[items], g[items])
-        return (gc,)
+            part, entries = data.take(items), (form.rows, form.cols)
+            here = optimum(part, x[items], y[items])
+            pulled = self.rule.cotangents(resolve, entries, part, here, gx[items], gy[items])
+            for array, name in zip(found, FIELDS, strict=True):
+                given = getattr(pulled, name)
+                if given is not None:
+                    array[items] = given
+        return tuple(found)
 
-    def _moved_too_far(self, solved: Solved, items: np.ndarray) -> SolveError:
-        error = solve_error(solved, None)
-        failed = np.flatnonzero(solved.status != Status.OPTIMAL)
-        places = items[failed % len(items)]  # samples of an item follow the items in turns
-        named = ", ".join(str(place) for place in dict.fromkeys(places.tolist()))
-        return SolveError(
-            f"{self.rule!r} solves the program again at other costs, and there item(s) {named} have no "
-            f"optimum: choose a rule that moves the costs less, or bound the variables\n{error}",
-            items=[(int(place),) for place in places],
-            statuses=error.statuses,
-            certificates=error.certificates,
-        )
+
+@dataclass(eq=False)
+class ProgramOracle(AbstractOracle):
+    """An LP as the estimators of dx/dc see it: fixed numbers are ``FIELDS`` without c."""
+
+    plan: Plan
+
+    def minimise(self, costs: np.ndarray, fixed: Sequence[np.ndarray | None]) -> Minima:
+        solved = self.plan.solve(data_of(self.plan.form, (costs, *fixed)))
+        return Minima(solved.judged.x, solved.status, solved.messages, solved.certificates)
 
 
 # -- small pieces ------------------------------------------------------------------------------------------

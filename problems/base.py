@@ -33,8 +33,8 @@ __all__ = [
 class SolveOptions(TypedDict, total=False):
     """How to solve: the arguments of ``lpdiff.evaluate`` that every problem takes.
 
-    ``solver="auto"`` (the default) without a gradient rule asks the problem's own compiled solver where it
-    has one; another solver, or a rule for the gradient of the solution, goes by the LP.
+    ``solver="auto"`` (the default) asks the problem's own compiled solver where it has one; another solver
+    goes by the LP. ``gradient`` is the rule for the derivative of the solution in the costs.
     """
 
     solver: Any

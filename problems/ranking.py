@@ -6,7 +6,7 @@ an LP over the permutahedron of the weights w, the convex hull of all arrangemen
     max  sum_ij s_i w_j x_ij     over the assignments x of items i to ranks j.
 
 By the rearrangement inequality the largest score meets the largest weight, so that sorting solves it. The
-assignment LP stays the definition, the test, and the way for other solvers and for gradient rules.
+assignment LP stays the definition, the test, and the way for other solvers.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 
 from lpdiff import AbstractProblem, LinearProgram, Status, evaluate
 from lpdiff.autograd import apply
+from lpdiff.gradients import AbstractEstimator, Exact
 from lpdiff.oracle import IndicatorOperation
 from lpdiff.problem import Moments, Parameter, Proposal
 
@@ -115,8 +116,8 @@ def rank(
             Of k items the first k weights are used. A gradient to weights goes by the LP.
         descending: The best score first.
         mask: Which items there are: (*batch, n) booleans, or (*batch,) lengths. Default: all.
-        how: See ``lpdiff.evaluate``. A rule (``gradient=``) makes ``indicator`` and ``vertex``
-            differentiable, and solves the assignment LP.
+        how: See ``lpdiff.evaluate``. A rule (``gradient=``) makes ``vertex`` and ``indicator``
+            differentiable.
 
     Returns:
         A RankingSolution. Ties keep the order of the items (those of the LP may not).
@@ -189,21 +190,24 @@ class RankingSolution(AbstractResult):
 
     @cached_property
     def indicator(self) -> torch.Tensor:
-        """(*batch, n, n) 1 where an item (row) has a weight (column); differentiable under a rule."""
+        """(*batch, n, n) 1 where an item (row) has a weight (column); differentiable under a rule, which then
+        is one in the costs of the assignment LP, not in the scores."""
         evaluation, n = self.evaluation, self._n
         inputs = evaluation.inputs
         shape = (*inputs.batch_shape, n, n)
         there = given(self.evaluation, 2) != 0
         ranks = torch.arange(n) < there.sum(-1, keepdim=True)
-        if self.solution is not None:
-            x = self.solution.x.reshape(shape)
+        ruled = isinstance(evaluation.rule, AbstractEstimator)
+        if ruled or self.solution is not None:  # of scores the rule knows the vertex, not the assignment
+            x = evaluation.by_lp().x.reshape(shape)
             return inputs.like_user(x * (there[..., :, None] & ranks[..., None, :]))
         weights = given(self.evaluation, 1).detach().masked_fill(~ranks, torch.inf)
         by_weight = torch.sort(weights, dim=-1, stable=True).indices.expand(shape[:-1])
         order = self.order.cpu()
         index = (order.clamp(min=0) * n + by_weight).reshape(inputs.size, n)
         weight = ((order >= 0) & evaluation.ok.cpu()[..., None]).double().reshape(inputs.size, n)
-        (dense,) = apply(IndicatorOperation(n * n, evaluation.exact), index, weight, inputs.flat[0])
+        exact = isinstance(evaluation.rule, Exact)
+        (dense,) = apply(IndicatorOperation(n * n, exact), index, weight, inputs.flat[0])
         return inputs.like_user(dense.reshape(shape))
 
     def decode(self) -> Any:

@@ -44,6 +44,7 @@ LAYERS = (
     # torch
     "lpdiff.autograd",
     "lpdiff.refusals",
+    "lpdiff.estimate",
     "lpdiff.vertex",
     "lpdiff.operations",
     "lpdiff.parametric",

@@ -4,13 +4,35 @@ from __future__ import annotations
 
 from typing import Any
 
-from .abstract import AbstractGradient
+from .abstract import (
+    AbstractEstimator,
+    AbstractGradient,
+    AbstractProgramRule,
+    Argmin,
+    Entries,
+    Optimum,
+    Resolve,
+)
 from .exact import Exact
 from .interpolation import Interpolation
+from .lpgd import LPGD
 
-__all__ = ["NAMES", "AbstractGradient", "Exact", "Interpolation", "make_gradient"]
+__all__ = [
+    "LPGD",
+    "NAMES",
+    "AbstractEstimator",
+    "AbstractGradient",
+    "AbstractProgramRule",
+    "Argmin",
+    "Entries",
+    "Exact",
+    "Interpolation",
+    "Optimum",
+    "Resolve",
+    "make_gradient",
+]
 
-NAMES: dict[str, type[AbstractGradient]] = {"exact": Exact, "interpolation": Interpolation}
+NAMES: dict[str, type[AbstractGradient]] = {"exact": Exact, "interpolation": Interpolation, "lpgd": LPGD}
 """The rules that can be chosen by name."""
 
 

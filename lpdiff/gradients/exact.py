@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from ..standard import Data
-from .abstract import AbstractGradient, Resolve
+from .abstract import AbstractGradient
 
 __all__ = ["Exact"]
 
@@ -15,6 +12,3 @@ __all__ = ["Exact"]
 @dataclass(frozen=True)
 class Exact(AbstractGradient):
     """x*(c) is piecewise constant, so its derivative is zero wherever it exists."""
-
-    def cotangent(self, resolve: Resolve, data: Data, x: np.ndarray, g: np.ndarray) -> np.ndarray:
-        return np.zeros_like(x)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..standard import Data
-from .abstract import AbstractGradient, Resolve
+from .abstract import AbstractEstimator, Argmin
 
 __all__ = ["Interpolation"]
 
 
 @dataclass(frozen=True)
-class Interpolation(AbstractGradient):
+class Interpolation(AbstractEstimator):
     """dL/dc = (x(c + lambda g) - x(c)) / lambda, with g = dL/dx: one more solve.
 
     The exact gradient of a continuous interpolation of L(x(c)), linearised at x: larger lambda, more
@@ -34,6 +32,7 @@ class Interpolation(AbstractGradient):
         if not (np.isfinite(self.strength) and self.strength > 0):
             raise ValueError(f"Interpolation: strength must be positive, got {self.strength!r}")
 
-    def cotangent(self, resolve: Resolve, data: Data, x: np.ndarray, g: np.ndarray) -> np.ndarray:
-        moved = resolve(dataclasses.replace(data, c=data.c + self.strength * g))
-        return (moved - x) / self.strength
+    def cotangent(
+        self, argmin: Argmin, c: np.ndarray, outputs: tuple[np.ndarray, ...], g: np.ndarray
+    ) -> np.ndarray:
+        return (argmin(c + self.strength * g) - outputs[0]) / self.strength
