@@ -1,8 +1,9 @@
 """Choosing items: the best k of n, and the fractional knapsack.
 
 Both are one row in a box, which lpdiff recognises as a selection (the continuous knapsack: a weighted median
-search, linear on average). Choosing k is integral: its one row of ones is totally unimodular. The knapsack's
-relaxation splits at most one item, the one at which the capacity runs out (Dantzig 1957).
+search, linear on average). Choosing k is integral: its one row of ones is totally unimodular; it has a
+compiled solver of its own, which is asked where k requires no gradient. The knapsack's relaxation splits at
+most one item, the one at which the capacity runs out (Dantzig 1957).
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 import torch
 
 from lpdiff import AbstractProblem, LinearProgram, evaluate
-from lpdiff.problem import Parameter
+from lpdiff.problem import Moments, Parameter, Proposal
+from lpdiff.status import Status
 
 from .base import (
     AbstractLPResult,
@@ -81,6 +83,8 @@ class SubsetProblem(AbstractProblem):
     n: int
     cheapest: bool = False
     at_most: bool = False
+    has_oracle: ClassVar[bool] = True
+    reads_shared: ClassVar[bool] = True
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -98,6 +102,17 @@ class SubsetProblem(AbstractProblem):
         scores, k, mask = parameters
         worst = self.program.form.to_min(torch.inf)
         return {**forbidding(*_present(scores, mask, worst), worst=worst), "b": k[..., None]}
+
+    def propose(self, *arrays: Any, threads: int = 1) -> Proposal:
+        from lpdiff.kernels.subset import choose  # numba takes its time to load
+
+        scores, k, mask = arrays
+        to_min = self.program.form.to_min
+        found = choose(to_min(scores), k, mask, at_most=self.at_most, threads=threads)
+        few = np.flatnonzero(found.status == Status.INFEASIBLE).tolist()
+        messages = dict.fromkeys(few, "fewer items are allowed than are to be chosen")
+        moments = (Moments(found.places, found.weight),)
+        return Proposal(to_min(found.value), found.status, moments, messages)
 
 
 def top_k(
@@ -126,8 +141,8 @@ def top_k(
         ValueError: shapes that do not fit, k outside 0..n.
         SolveError: NaN, or fewer than k items allowed (unless ``throw=False``).
 
-    Solver: ``selection``, O(n) on average an item. Reference: Dantzig (1957), Discrete-variable extremum
-    problems.
+    Solver: partitions, O(n) on average an item, compiled; as an LP ``selection``, which is asked where k
+    requires a gradient. Reference: Dantzig (1957), Discrete-variable extremum problems.
 
     Example:
         >>> scores = torch.tensor([0.3, 2.0, -1.0, 1.1], requires_grad=True)
@@ -169,7 +184,7 @@ def _subset(
             f"k: {named(item)} has k = {counts[item].item():g}, expected 0 to {n}, the items given"
         )
     problem = SubsetProblem(n, cheapest, at_most)
-    found = evaluate(problem, scores, k, read_mask(mask, n), **how)
+    found = evaluate(problem, scores, k, None if mask is None else read_mask(mask, n), **how)
     return SubsetSolution(found.value, found)
 
 
@@ -188,22 +203,23 @@ class SubsetSolution(AbstractResult):
 
     @cached_property
     def threshold(self) -> torch.Tensor:
-        """(*batch,) the dual of the row: the derivative of the value in k."""
-        assert self.solution is not None
-        return self.evaluation.inputs.like_user(self.solution.y[..., 0])
+        """(*batch,) the dual of the row, from the LP: the derivative of the value in k."""
+        return self.evaluation.inputs.like_user(self.evaluation.by_lp().y[..., 0])
 
     @cached_property
     def indices(self) -> torch.Tensor:
         """(*batch, K) int64, the chosen from the best on; K is the most that any item chose, -1 pads."""
-        with torch.no_grad():
-            x = self.indicator
-            chosen = x > 0.5
-            scores = given(self.evaluation, 0).detach().to(x.device).expand(x.shape)
-            key = self.evaluation.problem.program.form.to_min(scores).masked_fill(~chosen, torch.inf)
-            count = chosen.sum(-1, keepdim=True)
-            most = int(count.max()) if count.numel() else 0
-            order = torch.sort(key, dim=-1, stable=True).indices[..., :most]
-            return order.masked_fill(torch.arange(most, device=x.device) >= count, -1)
+        inputs = self.evaluation.inputs
+        index, weight = self.evaluation.moments[0]
+        chosen = weight > 0.5
+        count = chosen.sum(-1, keepdim=True)
+        most = int(count.max()) if count.numel() else 0
+        scores = given(self.evaluation, 0).detach()
+        scores = scores.expand(*inputs.batch_shape, scores.shape[-1]).reshape(inputs.size, scores.shape[-1])
+        key = self.evaluation.problem.program.form.to_min(scores.gather(1, index))
+        order = torch.sort(key.masked_fill(~chosen, torch.inf), dim=-1, stable=True).indices[:, :most]
+        best = index.gather(1, order).masked_fill(torch.arange(most) >= count, -1)
+        return inputs.like_user(best.reshape(*inputs.batch_shape, most))
 
     def decode(self) -> Any:
         """The chosen indices, best first: a list an item of the batch (nested as the batch is)."""
@@ -397,9 +413,11 @@ def _array(value: Any) -> Any:
     return value if isinstance(value, torch.Tensor) else np.asarray(value)
 
 
-def _present(scores: torch.Tensor, mask: torch.Tensor, worst: float) -> tuple[torch.Tensor, float, float]:
+def _present(
+    scores: torch.Tensor, mask: torch.Tensor | None, worst: float
+) -> tuple[torch.Tensor, float, float]:
     """Scores, and bounds; an item that is not there is a forbidden one, whatever its score."""
-    if bool((mask != 0).all()):
+    if mask is None or bool((mask != 0).all()):
         return scores, 0.0, 1.0
     return torch.where(mask != 0, scores, worst), 0.0, 1.0
 

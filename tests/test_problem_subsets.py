@@ -87,6 +87,31 @@ def test_subset_against_highs(choose, at_most):
     assert torch.allclose(ours.threshold, pair[0][1])
 
 
+@pytest.mark.parametrize("at_most", [False, True])
+@pytest.mark.parametrize("choose", [top_k, k_subset])
+def test_subset_oracle_against_its_lp(choose, at_most):
+    """Values, gradients, what is chosen of equals, thresholds; with items that are missing or forbidden."""
+    draw = generator(8)
+    scores = torch.randint(-3, 4, (60, 7), generator=draw).double()
+    scores[torch.rand(60, 7, generator=draw) < 0.2] = -torch.inf if choose is top_k else torch.inf
+    mask = torch.rand(60, 7, generator=draw) < 0.8
+    k = torch.rand(60, generator=draw, dtype=torch.float64) * 7
+    k[::2] = k[::2].round()
+    leaves = [scores.clone().requires_grad_() for _ in range(2)]
+    ours, theirs = (
+        choose(leaf, k, at_most=at_most, mask=mask, throw=False, solver=solver)
+        for leaf, solver in zip(leaves, ("auto", "selection"), strict=True)
+    )
+    assert ours.evaluation.solver == "oracle" and ours.solution is None
+    assert torch.equal(ours.status, theirs.status) and set(ours.status.tolist()) == {0, int(not at_most)}
+    assert torch.allclose(ours.value, theirs.value)
+    for found in (ours, theirs):
+        found.value[found.ok].sum().backward()
+    assert torch.allclose(leaves[0].grad, leaves[1].grad)
+    assert ours.decode() == theirs.decode()
+    assert torch.equal(ours.threshold[ours.ok], theirs.threshold[theirs.ok])
+
+
 def test_gradients_of_top_k_are_indicator_and_threshold():
     scores = torch.tensor([3.0, 1.0, 2.0, -1.0], dtype=torch.float64, requires_grad=True)
     k = torch.tensor(2.5, dtype=torch.float64, requires_grad=True)
