@@ -14,26 +14,49 @@ from .abstract import (
     Resolve,
 )
 from .exact import Exact
+from .identity import Identity
+from .imle import IMLE
 from .interpolation import Interpolation
 from .lpgd import LPGD
+from .noise import AbstractNoise, Gaussian, Gumbel, SumOfGamma
+from .perturbed import Perturbed
+from .quadratic import Quadratic
+from .strength import Adaptive
 
 __all__ = [
+    "IMLE",
     "LPGD",
     "NAMES",
     "AbstractEstimator",
     "AbstractGradient",
+    "AbstractNoise",
     "AbstractProgramRule",
+    "Adaptive",
     "Argmin",
     "Entries",
     "Exact",
+    "Gaussian",
+    "Gumbel",
+    "Identity",
     "Interpolation",
     "Optimum",
+    "Perturbed",
+    "Quadratic",
     "Resolve",
+    "SumOfGamma",
     "make_gradient",
 ]
 
-NAMES: dict[str, type[AbstractGradient]] = {"exact": Exact, "interpolation": Interpolation, "lpgd": LPGD}
-"""The rules that can be chosen by name."""
+NAMES: dict[str, type[AbstractGradient]] = {
+    "exact": Exact,
+    "interpolation": Interpolation,
+    "lpgd": LPGD,
+    "identity": Identity,
+    "perturbed": Perturbed,
+    "imle": IMLE,
+    "quadratic": Quadratic,
+}
+"""The rules that can be chosen by name; a name makes a new one each time, with its defaults."""
 
 
 def make_gradient(rule: Any) -> AbstractGradient | None:
