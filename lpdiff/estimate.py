@@ -6,6 +6,7 @@ c or a problem in its natural parameters. Signs are those of a minimisation.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from .gradients import AbstractEstimator, Argmin
 from .refusals import changed_error, moved_error, reverse_only_error
 from .status import Certificate, UnsupportedError
 
-__all__ = ["AbstractOracle", "EstimateOperation", "Minima"]
+__all__ = ["AbstractOracle", "EstimateOperation", "Minima", "seed_from"]
 
 
 @dataclass(eq=False)
@@ -97,7 +98,7 @@ class EstimateOperation(AbstractOperation):
             place = 0
             for k, theta in enumerate(inputs[: self.costs]):
                 assert theta is not None
-                width = theta[0].numel()
+                width = math.prod(theta.shape[1:])
                 if needs[k]:
                     part = gc[:, place : place + width].reshape(len(gc), *theta.shape[1:])
                     shared = len(theta) == 1 and len(part) != 1
@@ -114,7 +115,7 @@ class EstimateOperation(AbstractOperation):
         if not self.rule.is_random:
             return None
         if self.seed is None:  # the same numbers if x is made again, with gradients or without
-            self.seed = _draw(self.rule.generator)
+            self.seed = seed_from(self.rule.generator)
         return np.random.default_rng(self.seed)
 
 
@@ -145,8 +146,9 @@ class _Point:
         x, ok = arrays[-2], arrays[-1]
         assert x is not None and ok is not None
         thetas = [a for a in arrays[: operation.costs] if a is not None]
-        self.size = max(len(x), *(len(a) for a in thetas), 1 if like is None else len(like))
-        flat = [_repeated(a.reshape(len(a), -1), self.size) for a in thetas]
+        sizes = [len(a) for a in (x, *thetas, like) if a is not None]
+        self.size = next((size for size in sizes if size != 1), 1)
+        flat = [_repeated(a.reshape(len(a), math.prod(a.shape[1:])), self.size) for a in thetas]
         costs = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
         self.items = np.flatnonzero(_repeated(ok, self.size))
         self.c = self.taken(costs).astype(np.float64, copy=False)
@@ -157,17 +159,21 @@ class _Point:
     def argmin(self) -> Argmin:
         return self._argmin
 
-    def _argmin(self, costs: np.ndarray) -> np.ndarray:
+    def _argmin(self, costs: np.ndarray, items: np.ndarray | None = None) -> np.ndarray:
         if len(costs) == 0:
             return np.zeros_like(costs)
-        copies = len(costs) // len(self.items)
+        places, fixed = self.items, self.fixed
+        if items is not None:
+            places = places[items]
+            fixed = [a if a is None or len(a) == 1 else a[items] for a in fixed]
+        copies = len(costs) // len(places)
         fixed = [
             a if a is None or len(a) == 1 or copies == 1 else np.tile(a, (copies, *[1] * (a.ndim - 1)))
-            for a in self.fixed
+            for a in fixed
         ]
         found = self.operation.oracle.minimise(np.ascontiguousarray(costs), fixed)
         if found.status.any():
-            raise moved_error(self.operation.rule, found, self.items)
+            raise moved_error(self.operation.rule, found, places)
         return found.x
 
     def taken(self, array: np.ndarray) -> np.ndarray:
@@ -186,8 +192,8 @@ def _repeated(array: np.ndarray, size: int) -> np.ndarray:
     return array if len(array) == size else np.repeat(array, size, axis=0)
 
 
-def _draw(generator: Any) -> int:
-    """A seed out of what a rule calls its generator."""
+def seed_from(generator: Any) -> int:
+    """A seed, drawn from what a rule calls its generator."""
     if isinstance(generator, np.random.Generator):
         return int(generator.integers(2**63 - 1))
     return int(torch.randint(2**63 - 1, (), dtype=torch.int64, generator=generator))

@@ -174,7 +174,8 @@ class Evaluation:
             self, rule=Exact(), solution=self.solution and self.solution.under("exact")
         )
         sizes = [math.prod(p.shape) for p in self.problem.parameters[:count]]
-        x = torch.cat([base._plain(k).reshape(inputs.size, size) for k, size in enumerate(sizes)], dim=1)
+        with torch.set_grad_enabled(place and inputs.needs_duals):  # in its costs x has the rule's, not these
+            x = torch.cat([base._plain(k).reshape(inputs.size, size) for k, size in enumerate(sizes)], dim=1)
         operation = EstimateOperation(self.oracle, rule, count)
         operation.seed = next(iter(self.seeds), None)
         costs = [self.problem.program.form.to_min(t) for t in self._costs]
