@@ -146,7 +146,7 @@ class MatchingProblem(AbstractProblem):
             sides = (found.rows_left, found.columns_left)
             moments += [Moments(np.broadcast_to(np.arange(s.shape[1]), s.shape).copy(), s) for s in sides]
         messages = {}
-        for item in np.flatnonzero(found.status).tolist():
+        for item in np.flatnonzero(found.status).tolist() if found.status.any() else ():
             if found.status[item] in (Status.INVALID, Status.INFEASIBLE):
                 mine = [a[item] for a in (costs, *prices)]
                 messages[item] = self._told(found.status[item], mine, rows[item], columns[item])
@@ -241,7 +241,11 @@ def there(given: torch.Tensor | None, size: int) -> torch.Tensor:
 
 def spans(given: np.ndarray | None, batch: int, size: int) -> np.ndarray:
     """What ``members`` told, (batch, 2 | size + 2), for kernels."""
-    return np.tile(np.array([0, size]), (batch, 1)) if given is None else given
+    if given is not None:
+        return given
+    whole = np.zeros((batch, 2), np.int64)
+    whole[:, 1] = size
+    return whole
 
 
 def _there(given: np.ndarray, size: int) -> np.ndarray:

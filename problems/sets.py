@@ -128,14 +128,17 @@ class SetMatching(Matching):
     def indices(self) -> Any:
         """Of each image a pair (queries, targets) of int64 tensors, queries ascending, targets counted from
         the image's first: a list where the batch is (images,), and lists in a list for (layers, images)."""
-        inputs, (there, rows, columns) = self.evaluation.inputs, self._pairs
-        counts, whole = there.sum(1).tolist(), bool(there.all())
-        sides = (
-            torch.from_numpy(side.reshape(-1) if whole else side[there])
-            for side in (rows, columns - self._first)
-        )
+        inputs, (there, rows, _columns) = self.evaluation.inputs, self._pairs
+        if there.all():
+            counts, sides = [there.shape[1]] * len(there), (rows.reshape(-1), self._own.reshape(-1))
+        else:
+            counts, sides = there.sum(1).tolist(), (rows[there], self._own[there])
         pairs = zip(
-            *(torch.unsafe_split_with_sizes(inputs.like_user(side), counts) for side in sides), strict=True
+            *(
+                torch.unsafe_split_with_sizes(inputs.like_user(torch.from_numpy(side)), counts)
+                for side in sides
+            ),
+            strict=True,
         )
         return _nest(list(pairs), inputs.batch_shape)
 
@@ -145,17 +148,19 @@ class SetMatching(Matching):
 
         ``outputs[found.chosen[:-1]]`` are the matched queries' outputs, for outputs of shape
         (*batch, queries, ...)."""
-        inputs, (there, rows, columns) = self.evaluation.inputs, self._pairs
+        inputs, (there, rows, _columns) = self.evaluation.inputs, self._pairs
         item, _ = np.nonzero(there)
         batch = np.unravel_index(item, inputs.batch_shape) if inputs.batch_shape else ()
-        parts = (*batch, rows[there], (columns - self._first)[there])
+        parts = (*batch, rows[there], self._own[there])
         return tuple(inputs.like_user(torch.from_numpy(part)) for part in parts)
 
     @property
-    def _first(self) -> np.ndarray:
-        """The first target of each image, (B|1, 1)."""
-        window = self.evaluation.inputs.flat[2]
-        return np.zeros((1, 1), int) if window is None else window[:, :1].numpy() * (window.shape[1] == 2)
+    def _own(self) -> np.ndarray:
+        """The targets of ``_pairs``, counted from the first of each image."""
+        columns, window = self._pairs[2], self.evaluation.inputs.flat[2]
+        if window is None or window.shape[1] != 2:
+            return columns
+        return columns - window[:, :1].numpy()
 
 
 def _nest(things: list[Any], batch: Sequence[int]) -> Any:

@@ -151,6 +151,35 @@ def test_larger_ones(shape):
         np.testing.assert_allclose(found.value, [best(c) for c in costs], rtol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["uniform", "integers", "equal", "forbidden", "huge"])
+def test_many_places_and_targets_side_by_side(kind, dtype):
+    """The pass that finds all agents' cheapest places: any window of targets, whatever is next to it."""
+    rng = np.random.default_rng(9)
+    for n, m in ((40, 8), (33, 9), (16, 13), (17, 16), (50, 24)):
+        size = 30
+        shape = (n, m)
+        costs = np.stack(
+            [1e30 * rng.random(shape) if kind == "huge" else draw(rng, kind, shape) for _ in range(size)]
+        ).astype(dtype)
+        first = rng.integers(0, m, size)
+        columns = np.column_stack([first, rng.integers(0, m - first + 1)])
+        _, has_row = some_members(rng, size, n)
+        rows = np.concatenate([np.zeros((size, 1), int), has_row.sum(1)[:, None], has_row], 1)
+        inside = (np.arange(m) >= first[:, None]) & (np.arange(m) < columns.sum(1)[:, None])
+        there = has_row[:, :, None] & inside[:, None, :]
+        costs[~there] = rng.choice([np.nan, -np.inf, np.inf], costs.shape)[~there]  # not read
+        found = match(costs, rows, columns)
+        for item in range(size):
+            part = costs[item].astype(float)[np.ix_(has_row[item], inside[item])]
+            expected = best(part)
+            assert found.status[item] == (OK if expected < np.inf else INFEASIBLE)
+            if expected < np.inf:
+                cost, *_ = check_pairs(found, item, costs[item].astype(float), (has_row[item], inside[item]))
+                assert found.value[item] == pytest.approx(cost, rel=1e-12)
+                assert cost == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
 def test_the_same_bits_in_any_batch():
     rng = np.random.default_rng(2)
     costs = rng.integers(0, 4, (40, 30, 9)).astype(np.float32)
@@ -179,7 +208,7 @@ def test_shared_costs_and_nothing_at_all():
     assert len(match(np.zeros((0, 3, 3)), *whole(0, 3, 3)).value) == 0
 
 
-@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (6, 6), (5, 9)])
+@pytest.mark.parametrize("shape", [(12, 5), (5, 12), (6, 6), (5, 9), (33, 11), (18, 8)])
 @pytest.mark.parametrize("wrong", [np.nan, -np.inf])
 def test_what_is_no_cost_is_found(shape, wrong):
     rng = np.random.default_rng(4)

@@ -22,6 +22,7 @@ import numpy as np
 from numba import types
 
 from . import lanes as w
+from .cheapest import HUGE, cheapest
 from .jit import F1W, F2, F2W, S1W, SIZE, inner, kernel, larger, smaller
 from .strips import COSTS, INACCURATE, INFEASIBLE, INVALID, L1, L2, L2W, OPTIMAL
 
@@ -30,7 +31,6 @@ __all__ = ["EXACT", "FREE", "FULL", "KERNELS"]
 FULL, FREE, EXACT = 0, 1, 2
 
 _PASSES = 4  # of augmenting row reduction, as in assignment.py
-_HUGE = 1e100  # items with potentials beyond go to the general solver, so that no difference overflows
 _OWN = 1e-12  # what a reduced cost may be off by rounding, relative to the numbers that make it up
 
 
@@ -57,7 +57,7 @@ def _copy(c, shift, places, count, price, prices, work, base, width):
     """An agent's costs less the prices to work[base : base + width].
 
     False where one is not a cost: NaN, -inf, hugely negative."""
-    lowest, end, least = w.fill(-_HUGE), w.fill_index(count), w.fill(price)
+    lowest, end, least = w.fill(-HUGE), w.fill_index(count), w.fill(price)
     sound = w.same(end, end)
     for j in range(0, width, 8):
         inside = w.less(w.add(w.lanes(), w.fill_index(j)), end)
@@ -65,43 +65,6 @@ def _copy(c, shift, places, count, price, prices, work, base, width):
         sound = w.both(sound, w.less(lowest, cost))
         w.store(work, base + j, w.subtract(w.subtract(cost, least), w.load(prices, j)))
     return w.every(sound)
-
-
-@inner
-def _window(b, first, count, m):
-    """Eight columns of which some are b to b + 8 of the ``count`` from ``first``: where they begin, which
-    are."""
-    begin = smaller(first + b, m - 8)
-    lane = w.add(w.lanes(), w.fill_index(begin))
-    mine = w.both(w.less(w.fill_index(first - 1), lane), w.less(lane, w.fill_index(first + count)))
-    return begin, mine
-
-
-@inner
-def _cheapest(c, m, places, count, first, agents, low, at):
-    """low[8 + i], at[8 + i]: the least cost of agents that lie side by side, and its place.
-
-    False where one is not a cost. Two places at a time, so that one minimum need not wait for the other."""
-    lowest, fine = w.fill(-_HUGE), True
-    for b in range(0, agents, 8):
-        begin, mine = _window(b, first, agents, m)
-        best, other = w.fill(np.inf), w.fill(np.inf)
-        place, next_, sound = w.fill_index(0), w.fill_index(0), w.same(best, best)
-        for j in range(0, count, 2):
-            cost, k = w.load(c, places[j] + begin), smaller(j + 1, count - 1)
-            place = w.choose(w.less(cost, best), w.fill_index(j), place)
-            best = w.least(best, cost)
-            sound = w.both(sound, w.less(lowest, cost))
-            cost = w.load(c, places[k] + begin)
-            next_ = w.choose(w.less(cost, other), w.fill_index(k), next_)
-            other = w.least(other, cost)
-            sound = w.both(sound, w.less(lowest, cost))
-        better = w.either(w.less(other, best), w.both(w.same(other, best), w.less(next_, place)))
-        # Lanes of others: sound or not, they do not matter.
-        fine &= w.bits(mine) & ~w.bits(sound) == 0
-        w.store(low, 8 + begin - first, w.choose(better, other, best))
-        w.store(at, 8 + begin - first, w.choose(better, next_, place))
-    return fine
 
 
 # -- rows of costs -----------------------------------------------------------------------------------------
@@ -317,6 +280,27 @@ def _no_place_is_cheaper(c, shift, places, count, price, prices, u, v, floor):
     return True
 
 
+@inner
+def _no_price_on_empty(v, agent_of, width):
+    """Whether v_j <= 0, and = 0 on places that nobody has."""
+    zero = w.fill(0.0)
+    fair = w.same(zero, zero)
+    for j in range(0, width, 8):
+        price, met = w.load(v, j), w.less(w.fill_index(-1), w.load(agent_of, j))
+        fair = w.both(fair, w.either(w.same(price, zero), w.both(met, w.less(price, zero))))
+    return w.every(fair)
+
+
+@inner
+def _met(agent_of, count, out):
+    """The places that somebody has, ascending; how many they are. ``out`` has room for one more."""
+    made = np.int64(0)
+    for j in range(count):
+        out[made] = j
+        made += np.int64(agent_of[j] >= 0)
+    return made
+
+
 def _span(
     costs, n, m, mode, rows, columns, pairs, row_prices, column_prices,
     value, status, pair_at, pair_weight, rows_left, columns_left, start, stop,
@@ -327,7 +311,7 @@ def _span(
     work, v = np.empty(least * most_width), np.empty(most_width)
     room = np.empty(most_width), np.empty(most_width), np.empty(most_width)
     low, at = np.empty(least + 24), np.empty(least + 24, np.int64)
-    many, few = np.empty((6, most_width), np.int64), np.empty((2, least), np.int64)
+    many, few = np.empty((6, most_width + 1), np.int64), np.empty((2, least), np.int64)
     pred, agent_of, done, empty, row, column = many[0], many[1], many[2], many[3], many[4], many[5]
     place_of, free, ready = few[0], few[1], np.empty(least, np.bool_)
     u, own_price, price = np.empty(least), np.zeros(least), np.zeros(most_width)
@@ -353,16 +337,16 @@ def _span(
             q = column_prices[k if len(column_prices) > 1 else 0]
             for i in range(R):
                 own_price[i] = q[column[i]] if turned else p[row[i] // line]
-                sound &= abs(own_price[i]) < _HUGE
+                sound &= abs(own_price[i]) < HUGE
             for j in range(width):
                 price[j] = 0.0 if j >= K else p[row[j] // line] if turned else q[column[j]]
-                sound &= abs(price[j]) < _HUGE
+                sound &= abs(price[j]) < HUGE
         # Everyone's cheapest place, where nobody has a price yet.
         side_by_side = R > 0 and column[m_k - 1] - column[0] == m_k - 1
         square = mode == FULL and R == K
         lazy = (c, shifts, places, K, price, ready)
         if mode == FULL and turned and m >= 8 and side_by_side:
-            sound = _cheapest(c, m, places, K, column[0], R, low, at)
+            sound = cheapest(c, m, places, K, column[0], R, low, at)
         else:
             for i in range(R):
                 base, ready[i] = i * width, True
@@ -410,9 +394,7 @@ def _span(
             elif mode == FREE:
                 u[i] = 0.0
         floor = 0.01 * _OWN * top
-        fine = top < _HUGE
-        for j in range(K):
-            fine &= square | ((v[j] <= 0.0) & ((agent_of[j] >= 0) | (v[j] == 0.0)))
+        fine = top < HUGE and (square or _no_price_on_empty(v, agent_of, width))
         for i in range(R):
             if wanted == 0 or (mode == FULL and u[i] <= low[8 + i]):
                 continue  # nothing to prove; or c_ij >= low_i, as all were compared, and v <= 0, so d_ij >= 0
@@ -421,9 +403,10 @@ def _span(
             fine &= _least_slack(*mine, width) >= -floor or _no_place_is_cheaper(*mine, floor)
         # The pairs, rows ascending.
         total, made = 0.0, 0
-        for r in range(n_k):
-            i, j = (agent_of[r], r) if turned else (r, place_of[r])
-            if i < 0 or j < 0 or j >= K:
+        for e in range(_met(agent_of, K, done) if turned else R):
+            j = done[e] if turned else place_of[e]
+            i = agent_of[j] if turned else e
+            if j < 0 or j >= K:
                 continue
             fine &= place_of[i] == j and agent_of[j] == i
             pair_at[k, made], pair_weight[k, made] = shifts[i] + places[j], 1.0
