@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
@@ -31,8 +31,15 @@ __all__ = [
     "make_generator",
 ]
 
-Argmin = Callable[[np.ndarray], np.ndarray]
-"""Costs (k B, n), k batches one after the other, to optimal vertices (k B, n). Raises where there is none."""
+
+class Argmin(Protocol):
+    """Optimal vertices at other costs."""
+
+    def __call__(self, costs: np.ndarray, items: np.ndarray | None = None) -> np.ndarray:
+        """Costs (k B, n), k batches one after the other, to optimal vertices (k B, n).
+
+        Where ``items`` (O,) are named, a batch is those: (k O, n). Raises where there is no optimum.
+        """
 
 
 class Optimum(NamedTuple):
