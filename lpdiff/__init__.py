@@ -1,6 +1,6 @@
 """lpdiff: declare any combinatorial problem as a sparse linear program, get exact generalized gradients."""
 
-from . import gradients
+from . import gradients, losses
 from .backend import AbstractBackend, BackendError, Capabilities, available_backends
 from .engine import Plan
 from .evaluate import Evaluation, evaluate
@@ -39,6 +39,7 @@ __all__ = [
     "evaluate",
     "from_cvxpy",
     "gradients",
+    "losses",
     "options",
     "plan",
     "read_mps",

@@ -20,13 +20,13 @@ import torch
 
 from .status import UnsupportedError
 
-__all__ = ["AbstractOperation", "NumpyNode", "apply", "eager"]
+__all__ = ["AbstractOperation", "NumpyNode", "any_of", "apply", "eager", "first_item", "transforms_active"]
 
 Tensors = tuple[torch.Tensor | None, ...]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_transforms_active: Any = torch._C._are_functorch_transforms_active
+transforms_active: Any = torch._C._are_functorch_transforms_active
 _unwrap_if_dead: Any = torch._C._functorch.unwrap_if_dead
 
 
@@ -64,7 +64,7 @@ class NumpyNode(torch.autograd.Function):
     def apply(cls, operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
         """As torch's own, which first binds the arguments to the signature of ``forward`` for the sake of
         defaults. There are none, and finding that out takes longer than many a small LP."""
-        if _transforms_active():
+        if transforms_active():
             return super().apply(operation, *tensors)
         # What is left of a transform that has ended (in the backward pass of torch.func.vjp) is unwrapped.
         alive = [None if t is None else _unwrap_if_dead(t) for t in tensors]
@@ -144,3 +144,19 @@ def eager(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return wrapper
+
+
+def any_of(mask: torch.Tensor) -> bool:
+    """Whether any is True. Under ``torch.func.vmap``, which cannot ask this of one item: of all of them."""
+    return bool(_bare(mask).any())
+
+
+def first_item(wrong: torch.Tensor) -> tuple[int, ...]:
+    """The first place where something is wrong, for errors."""
+    return tuple(int(i) for i in _bare(wrong).nonzero()[0])
+
+
+def _bare(mask: torch.Tensor) -> torch.Tensor:
+    while torch._C._functorch.is_functorch_wrapped_tensor(mask):
+        mask = torch._C._functorch.get_unwrapped(mask)
+    return mask

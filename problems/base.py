@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from lpdiff import Evaluation, Solution
+from lpdiff.autograd import any_of, first_item
 
 __all__ = [
     "AbstractLPResult",
@@ -252,22 +253,6 @@ def given(evaluation: Any, k: int) -> torch.Tensor:
     tensor = evaluation.inputs.whole[k]
     assert tensor is not None
     return tensor
-
-
-def any_of(mask: torch.Tensor) -> bool:
-    """Whether any is True. Under ``torch.func.vmap``, which cannot ask this of one item: of all of them."""
-    return bool(_bare(mask).any())
-
-
-def first_item(wrong: torch.Tensor) -> tuple[int, ...]:
-    """The first place where something is wrong, for errors."""
-    return tuple(int(i) for i in _bare(wrong).nonzero()[0])
-
-
-def _bare(mask: torch.Tensor) -> torch.Tensor:
-    while torch._C._functorch.is_functorch_wrapped_tensor(mask):
-        mask = torch._C._functorch.get_unwrapped(mask)
-    return mask
 
 
 # -- costs -------------------------------------------------------------------------------------------------

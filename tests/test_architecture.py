@@ -56,11 +56,13 @@ LAYERS = (
     "lpdiff.evaluate",
     "lpdiff.modeling",
     "lpdiff.layer",
+    "lpdiff.losses",
     "lpdiff",
     # what is built on the public face
     "lpdiff.testing",
     "lpdiff.plot",
     "lpdiff.problems",
+    "lpdiff.predict",
     "lpdiff.demos",
 )
 WITHOUT_TORCH = LAYERS[: LAYERS.index("lpdiff.autograd")]
