@@ -13,9 +13,9 @@ import dataclasses
 import functools
 import importlib.metadata
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import pydantic
@@ -25,6 +25,8 @@ from .status import Status
 
 __all__ = [
     "AbstractBackend",
+    "AbstractKept",
+    "AbstractVertices",
     "BackendError",
     "BatchSolution",
     "Capabilities",
@@ -32,7 +34,10 @@ __all__ = [
     "available_backends",
     "backend_class",
     "make_backend",
+    "written",
 ]
+
+T = TypeVar("T")
 
 _ERROR = int(Status.ERROR)
 
@@ -71,6 +76,50 @@ class Certified:
         return cls(*numbers)
 
 
+class AbstractKept(ABC):
+    """An array of a batch that is written out when it is asked for."""
+
+    @abstractmethod
+    def array(self) -> np.ndarray:
+        """The array."""
+
+
+class AbstractVertices(AbstractKept):
+    """x of a batch, (B, n), kept by what little of it is not zero."""
+
+    @abstractmethod
+    def times(self, factors: np.ndarray) -> np.ndarray:
+        """Each item's x times its number of ``factors``, (B,): the same bits as of the arrays' product."""
+
+
+class _Written:
+    """An attribute that may be given as ``AbstractKept``: from when it is read on, it is an array."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        value = instance.__dict__[self.name]
+        if isinstance(value, AbstractKept):
+            value = instance.__dict__[self.name] = value.array()
+        return value
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        instance.__dict__[self.name] = value
+
+
+def written(*names: str) -> Callable[[type[T]], type[T]]:
+    """Of a dataclass: these fields may be given as ``AbstractKept``; ``vars`` tells what is kept."""
+
+    def decorate(cls: type[T]) -> type[T]:
+        for name in names:
+            setattr(cls, name, _Written(name))
+        return cls
+
+    return decorate
+
+
+@written("x", "y")
 @dataclass(eq=False)
 class BatchSolution:
     """Proposals for a batch, in the sense of min. Rows of items that are not optimal are ignored.

@@ -210,11 +210,12 @@ class Plan:
 
     def _accepted(self, proposal: BatchSolution, place: int) -> Solved:
         certificate, status, size = proposal.certificate, proposal.status, len(proposal.status)
-        assert certificate is not None and proposal.y is not None
+        assert certificate is not None
+        kept = vars(proposal)  # x and y may not be written out yet
         judged = Judged(
             value=certificate.value,
-            x=proposal.x,
-            y=proposal.y,
+            x=kept["x"],
+            y=kept["y"],
             ok=np.logical_not(status),  # OPTIMAL is 0
             gap=certificate.gap,
             primal_residual=certificate.primal_residual,

@@ -18,6 +18,7 @@ import scipy.linalg
 import scipy.sparse as sp
 import scipy.sparse.linalg
 
+from .backend import AbstractVertices, written
 from .exact import NOISE, Residuals, exact
 from .standard import Data, StandardForm
 from .status import BasisStatus
@@ -41,6 +42,7 @@ _PIVOT = 1e-12
 _DENSE = 20_000
 
 
+@written("x", "y")
 @dataclass(eq=False)
 class Judged:
     """Proposals of a batch, cleaned and judged. In the sense of min; arrays lead with B."""
@@ -52,6 +54,11 @@ class Judged:
     gap: np.ndarray  # (B,) c'x - D(y)
     primal_residual: np.ndarray  # (B,) largest violation of a row or bound
     dual_residual: np.ndarray  # (B,) largest violation of a dual sign
+
+    def times(self, factors: np.ndarray) -> np.ndarray:
+        """Each item's x times its number of ``factors``, (B,): (B, n)."""
+        x = vars(self)["x"]
+        return x.times(factors) if isinstance(x, AbstractVertices) else x * factors[:, None]
 
 
 @dataclass(eq=False)

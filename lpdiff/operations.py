@@ -19,22 +19,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from .autograd import AbstractOperation, Tensors, apply
+from .autograd import AbstractOperation, Tensors, apply, transforms_active
 from .engine import Plan
 from .gradients import Exact
+from .kkt import Judged
 from .reading import INFINITY
 from .refusals import refuse_integers, solve_error
 from .solved import Solved
 from .vertex import Known, Vertex, data_of, reduce_to, reduced_costs
 
-__all__ = ["REPORT", "Report", "SolveOperation", "known"]
+__all__ = ["REPORT", "Report", "SolveOperation"]
+
+_is_batched: Any = torch._C._functorch.is_legacy_batchedtensor  # several cotangents at a time
 
 REPORT = ("status", "gap", "primal_residual", "dual_residual", "iterations", "fallback")
-
-
-def known(outputs: Sequence[Any]) -> Known:
-    """What a solve leaves, out of what ``SolveOperation`` returned."""
-    return Known(*outputs[1:])
 
 
 @dataclass(eq=False)
@@ -43,12 +41,17 @@ class SolveOperation(AbstractOperation):
 
     Inputs that are None stand for the declared numbers. x and y are numbers: what carries their derivatives
     is a ``Vertex`` made of them. Where items failed, or bases are known already, status and basic follow.
+
+    ``lean``: where neither is so, the value alone is an output, and the rest is kept here until it is asked
+    for. Not under transforms, which may fold what a node returns, but nothing else.
     """
 
     plan: Plan
     throw: bool
     batch_shape: tuple[int, ...]
+    lean: bool = False
     differentiable: int = 1
+    judged: Judged | None = field(default=None, repr=False)  # what a lean node keeps
     solved: Solved | None = field(default=None, repr=False)  # by the last forward, for who asks for it
     fine: bool = field(default=False, repr=False)  # no item failed
     pushed: bool = field(default=False, repr=False)  # forward mode went through
@@ -60,20 +63,34 @@ class SolveOperation(AbstractOperation):
             raise solve_error(solved, self.batch_shape)
         judged = solved.judged
         if self.fine and not solved.basic.shape[1]:
+            if self.lean:
+                self.judged = judged
+                return (judged.value,)
             return judged.value, judged.x, judged.y
         return judged.value, judged.x, judged.y, solved.status, solved.basic
 
+    def known(self, outputs: Sequence[Any]) -> Known:
+        """What the solve left, out of what it returned."""
+        judged = self.judged
+        if judged is None:
+            return Known(*outputs[1:])
+        return Known(torch.from_numpy(judged.x), torch.from_numpy(judged.y))
+
     def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
-        gz, x = grads[0], outputs[1]
-        assert gz is not None and x is not None
+        gz = grads[0]
+        assert gz is not None
         if not (self.pushed or torch.is_grad_enabled()) and self.fine and True not in needs[1:]:
             # The usual case, cut short: the gradient in the costs, and no more derivatives to come.
-            c, gradient = inputs[0], x.mul(gz.unsqueeze(1))
+            c, judged = inputs[0], self.judged
             assert c is not None
+            if judged is None or transforms_active() or _is_batched(gz):
+                gradient = self.known(outputs).x.mul(gz.unsqueeze(1))
+            else:
+                gradient = torch.from_numpy(judged.times(np.ascontiguousarray(gz.numpy())))
             return (reduce_to(gradient, c), None, None, None, None, None)
         if self.plan.form.is_mip and any(needs[1:]):
             refuse_integers()
-        g = known(outputs).finite(gz[:, None])
+        g = self.known(outputs).finite(gz[:, None])
         return tuple(
             None if gradient is None or t is None else reduce_to(g * gradient, t)
             for gradient, t in zip(self._value_gradients(needs, inputs, outputs), inputs, strict=True)
@@ -95,7 +112,7 @@ class SolveOperation(AbstractOperation):
 
     def _value_gradients(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors) -> Tensors:
         """dz/d(field), each (B, k). An equality (or a fixed variable) is routed by its dual's sign."""
-        form, left = self.plan.form, known(outputs)
+        form, left = self.plan.form, self.known(outputs)
         both = apply(Vertex(self.plan, Exact(), duals=any(needs[1:])), *inputs, *left)
         x = left.finite(both[0])
         if not any(needs[1:]):

@@ -61,7 +61,7 @@ class Solution:
     _plan: Plan
     _rule: AbstractGradient | None
     _inputs: Inputs
-    _known: Known
+    _left: Callable[[], Known]
     _solved: Solved
     _recorded: bool  # whether gradients were recorded at the solve
     parametric: AbstractParametricProgram | None = None
@@ -235,6 +235,10 @@ class Solution:
                 f"sol.{what}: an integer program has no duals. Drop integrality to get those of the "
                 f"relaxation"
             )
+
+    @property
+    def _known(self) -> Known:
+        return self._left()
 
     # -- made when asked for ---------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 
 from .assemble import Inputs, assemble
 from .auto import AUTO, GENERAL, learned, make_plan
-from .autograd import apply, eager
+from .autograd import apply, eager, transforms_active
 from .engine import Plan
 from .gradients import make_gradient
-from .operations import SolveOperation, known
+from .operations import SolveOperation
 from .parametric import AbstractParametricProgram
 from .program import LinearProgram
 from .settings import UNSET, Settings, shared_settings
@@ -154,7 +155,7 @@ def solve(
     if lp.is_mip:
         inputs.refuse_gradients_but_c()
     rule = make_gradient(settings.gradient)
-    operation = SolveOperation(plan, throw, inputs.batch_shape)
+    operation = SolveOperation(plan, throw, inputs.batch_shape, lean=not transforms_active())
     outputs = apply(operation, *inputs.tensors)
     solved, operation.solved = operation.solved, None  # the graph keeps the tensors that it needs, no more
     assert solved is not None
@@ -164,7 +165,7 @@ def solve(
         plan,
         rule,
         inputs,
-        known(outputs),
+        functools.partial(operation.known, outputs),
         solved,
         torch.is_grad_enabled(),
         program if isinstance(program, AbstractParametricProgram) else None,

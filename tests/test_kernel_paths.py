@@ -18,7 +18,7 @@ def run(kernel, graph, c, upper, supply, source, sink, rows, span=None):
     """All items, or those of a span; (x, y, status)."""
     path, length, y, status = search(kernel, graph, c, upper, supply, source, sink, rows, span)
     x = np.zeros((len(y), c.shape[1]))
-    lay(path, length, supply, status, x, 0, len(y))
+    lay(path, length, supply, status, np.ones(1), x, 0, len(y))
     return x, y, status
 
 

@@ -139,9 +139,9 @@ def across(typing, array, offset, stride):  # type: ignore[no-untyped-def]
         place = builder.gep(context.make_array(array)(context, builder, arguments[0]).data, [arguments[1]])
         vector = ir.Constant(_vector(_OF[array.dtype].kind), ir.Undefined)
         for lane in range(WIDTH):
-            far = builder.mul(arguments[2], ir.IntType(64)(lane))
-            element = builder.load(builder.gep(place, [far]), align=8)
+            element = builder.load(place, align=8)
             vector = builder.insert_element(vector, element, ir.IntType(32)(lane))
+            place = builder.gep(place, [arguments[2]])  # one stride to keep at hand, not seven
         return vector
 
     return _OF[array.dtype](array, types.int64, types.int64), generate

@@ -3,7 +3,7 @@
 It reads the graph, the costs and the proposal, the arcs of one path from the sink back to the source and y.
 
 - The arcs chain from source to sink, all are open, and none occurs twice: f on each of them is feasible, and
-  x, which is written here, is exact.
+  x, which ``lay`` writes, is exact.
 - With d_j = c_j - y_tail + y_head >= 0 on all open arcs and d_j = 0 on those of the path, x and y are
   optimal: c'x = D(y) = f (y_source - y_sink).
 
@@ -27,7 +27,7 @@ from numba import types
 from .jit import B1W, F1, F1W, F2, F2W, I1, I2, REAL, S1W, SIZE, kernel
 from .lanes import WIDTH, across, add, choose, fill, less, load, multiply, size, store, subtract
 
-__all__ = ["lay", "prove"]
+__all__ = ["follow", "lay", "prove"]
 
 _OPTIMAL = 0
 
@@ -92,10 +92,10 @@ def _eight_least(tail, head, c, upper, f, y, m, rounding, low, high, least):
 
 @kernel()
 def _judge(
-    tail, head, c, ci, upper, f, s, t, path, length, y, spread, rounding, least, x, i, ok, value, gap, dual
+    tail, head, c, ci, upper, f, s, t, path, length, y, spread, rounding, least, seen, i, ok, value, gap, dual
 ):
-    """Follow the path of item i, writing f along it: whether it and the duals prove each other."""
-    n, m = x.shape[1], y.shape[1]
+    """Follow the path of item i, marking its arcs: whether it and the duals prove each other."""
+    n, m = len(seen), y.shape[1]
     source, sink = y[i, s] if s < m else 0.0, y[i, t] if t < m else 0.0
     anchor = abs(source)
     if spread:
@@ -111,16 +111,13 @@ def _judge(
             up = y[i, a] if a < m else 0.0
             d = (c[ci, j] - up) + down
             tied = abs(d) <= rounding * (abs(up) + abs(down) + anchor)
-            fine = head[j] == v and upper[j] >= f and x[i, j] == 0.0 and tied
+            fine = head[j] == v and upper[j] >= f and seen[j] != i and tied
             if fine:
-                x[i, j] = f
+                seen[j] = i
                 total += c[ci, j]
                 v, down = a, up
                 count += 1
-    if not (v == s and count == length and count > 0):
-        fine = False
-        for place in range(count):
-            x[i, path[i, place]] = 0.0
+    fine &= v == s and count == length and count > 0
     ok[i], value[i], gap[i] = fine, f * total, f * (total - (source - sink))
     dual[i] = 0.0 if fine else -least
 
@@ -130,7 +127,7 @@ def _judge(
         *(I1, I1, F2, F2, F1, I1, I1),
         *(I2, I1, F2),
         *(types.boolean, REAL, SIZE, SIZE),
-        *(S1W, F2W, B1W, F1W, F1W, F1W),
+        *(S1W, B1W, F1W, F1W, F1W),
     )
 )
 def prove(
@@ -149,13 +146,12 @@ def prove(
     start,
     stop,
     status,  # (B,) others than OPTIMAL are not looked at
-    x,  # (B, n) zeros
     ok,  # (B,) bool, False: what is True is not looked at again
     value,  # (B,) c'x
     gap,  # (B,) c'x - D(y)
     dual_residual,  # (B,) 0 where proved
 ):
-    """Judge the paths of a span, and write x; returns how many items of it are not proved.
+    """Judge the paths of a span; returns how many items of it are not proved.
 
     What is NaN or infinite anywhere in c or y is refused.
     """
@@ -165,7 +161,9 @@ def prove(
     by_s, by_t = int(len(source) > 1), int(len(sink) > 1)
     width = WIDTH if by_c > by_u + by_f and stop - start >= WIDTH else 1
     low, high = np.empty((m + 1) * width), np.empty((m + 1) * (width if width > 1 else 0))
-    least = np.empty(WIDTH)
+    least, seen = np.empty(WIDTH), np.empty(len(tail), np.int32)
+    for j in range(len(tail)):
+        seen[j] = -1
     k, masked = start, False
     while k < stop:
         k = min(k, stop - width)  # the last eight may overlap those before
@@ -185,7 +183,7 @@ def prove(
                 if status[i] == _OPTIMAL and not ok[i]:
                     _judge(
                         *(tail, head, c, i * by_c, uk, f, source[i * by_s], sink[i * by_t], path, length[i]),
-                        *(y, spread, rounding, least[lane], x, i, ok, value, gap, dual_residual),
+                        *(y, spread, rounding, least[lane], seen, i, ok, value, gap, dual_residual),
                     )
         k += width
     left = 0
@@ -194,11 +192,53 @@ def prove(
     return left
 
 
-@kernel(types.void(I2, I1, F1, S1W, F2W, SIZE, SIZE))
-def lay(path, length, supply, status, x, start, stop):
-    """Write f along the paths into x, (B, n) zeros: where another certificate judges."""
+@kernel(SIZE(*(I1, I1, F1, REAL, SIZE, SIZE), *(F2, I2, I1, F2), *(S1W, B1W, F1W, F1W)))
+def follow(tail, head, upper, f, s, t, c, path, length, ends, status, ok, value, gap):
+    """Judge paths in an acyclic graph whose labels are proved; returns how many are not the shortest.
+
+    The arcs must chain from s to t and be open, and their costs must add up, from the source on, to the label
+    of the sink, to the bit. No path is shorter, but by rounding.
+
+    Args:
+        tail ... t: The graph, bounds (n,), supply, source and sink, of all items.
+        c, path, length, status: As in ``prove``.
+        ends: (B, 2), the labels of the node where y = 0 and of the sink.
+    """
+    n, left = len(tail), 0
+    for i in range(len(c)):
+        count, v, total, dist = 0, t, 0.0, 0.0
+        fine = status[i] == _OPTIMAL and 0.0 < f < np.inf and 0 < length[i] <= path.shape[1]
+        while fine and count < length[i]:
+            j = np.uint32(path[i, count])
+            fine = j < n
+            if fine:
+                fine = head[j] == v and upper[j] >= f
+                total += c[i, j]
+                v = tail[j]
+                count += 1
+        if fine and v == s:
+            for place in range(count - 1, -1, -1):
+                dist += c[i, path[i, place]]
+            fine = dist == ends[i, 1]
+        else:
+            fine = False
+        source = ends[i, 0]
+        ok[i], value[i], gap[i] = fine, f * total, f * (total - (source - (source - ends[i, 1])))
+        left += not fine
+    return left
+
+
+@kernel(types.void(I2, I1, F1, S1W, F1, F2W, SIZE, SIZE), small=2_000)
+def lay(path, length, supply, status, factors, x, start, stop):
+    """Write x along the paths, each item's times its number of ``factors``: (B, n), all of it.
+
+    Another's numbers, and zeros, are the same bits as those of f and 0 times the factor.
+    """
     by_f = int(len(supply) > 1)
     for k in range(start, stop):
+        factor = factors[k] if len(factors) > 1 else factors[0]
+        for j in range(x.shape[1]):
+            x[k, j] = 0.0 * factor
         if status[k] == _OPTIMAL:
             for i in range(length[k]):
-                x[k, path[k, i]] = supply[k * by_f]
+                x[k, path[k, i]] = supply[k * by_f] * factor
