@@ -130,7 +130,10 @@ class _Pullback(AbstractOperation):
     def forward(self, *arrays: Any) -> tuple[np.ndarray, ...]:
         at = _Point(self.of, arrays[: self.inputs], like=arrays[-1])
         outputs = tuple(at.taken(array) for array in arrays[self.inputs : -1])
-        return (at.scattered(self.of.rule.cotangent(at.argmin, at.c, outputs, at.taken(arrays[-1]))),)
+        forbidden = np.isinf(at.c)  # for good: no finite move of such a cost is felt
+        g = np.where(forbidden, 0.0, at.taken(arrays[-1]))
+        gc = self.of.rule.cotangent(at.argmin, at.c, outputs, g)
+        return (at.scattered(np.where(forbidden, 0.0, gc)),)
 
 
 class _Point:

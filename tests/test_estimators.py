@@ -225,6 +225,51 @@ def test_problems_by_oracle_and_by_lp(make, name):
     assert found[0][1].abs().max() > 0
 
 
+@pytest.mark.parametrize("solver", ["auto", "highs"])
+def test_forbidden_costs_take_no_part(make, solver):
+    """+inf forbids a pair: no gradient there, and no part in the norm and the mean of the costs."""
+    c, weights = numbers(3, 3, 4).exp(), numbers(3, 3, 4, seed=1)
+    c[:, 0, 1] = c[1, 2, 2] = torch.inf
+    found = []
+    for g in (weights, torch.where(c.isinf(), 7.0, weights)):
+        leaf = c.clone().requires_grad_()
+        x = problems.assignment(leaf, gradient=make(), solver=solver).indicator
+        (gradient,) = torch.autograd.grad((g * x).sum(), leaf)
+        assert not x[c.isinf()].any()
+        assert not gradient[c.isinf()].any()
+        assert gradient.isfinite().all()
+        found.append(gradient)
+    assert torch.equal(*found)
+    assert found[0].abs().max() > 0
+
+
+def test_a_cotangent_of_nan_is_not_hidden(make):
+    """A rule that moves costs by it solves with NaN, which is an error; the others hand it on."""
+    c, weights = numbers(2, 5), numbers(2, 5, seed=1)
+    weights[0, 1] = torch.nan
+    if hasattr(make(), "strength"):
+        with pytest.raises(lpdiff.SolveError, match=r"item\(s\) 0 have no optimum") as caught:
+            pulled(selection(), c, weights, make())
+        assert set(caught.value.statuses) == {lpdiff.Status.INVALID}
+    else:
+        _, gradient = pulled(selection(), c, weights, make())
+        assert gradient[0].isnan().any()
+        assert not gradient[1].isnan().any()
+
+
+def test_problems_in_float32(make):
+    theta, weights = numbers(3, 7).float(), numbers(3, 7, seed=1).float()
+    found = []
+    for dtype in (torch.float32, F64):
+        leaf = theta.to(dtype).requires_grad_()
+        x = problems.top_k(leaf, 2, gradient=make()).indicator
+        (gradient,) = torch.autograd.grad((weights.to(dtype) * x).sum(), leaf)
+        assert x.dtype == gradient.dtype == dtype
+        found.append((x.detach().double(), gradient.double()))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+
+
 def test_integer_programs_take_estimators_but_not_program_rules(make):
     lp = lpdiff.LinearProgram(
         A_ub=[[2.0, 3.0, 4.0]], b_ub=[6.0], bounds=(0, 1), integrality=[1, 1, 1], sense="max"
@@ -449,6 +494,17 @@ def test_identity_is_the_chain_rule_through_its_projection(projection, function)
     (expected,) = torch.autograd.grad(-(g * function(c)).sum(), c)
     found = run(Identity(projection), c.detach().numpy(), g.numpy())
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("projection", [None, "mean", "norm", "both"])
+def test_identity_leaves_forbidden_costs_out(projection):
+    rng = np.random.default_rng(5)
+    c, g = rng.normal(size=(1, 6)), rng.normal(size=(1, 6))
+    kept = [0, 1, 3, 5]
+    c[0, [2, 4]], g[0, [2, 4]] = np.inf, 0.0
+    found, fewer = run(Identity(projection), c, g), run(Identity(projection), c[:, kept], g[:, kept])
+    np.testing.assert_allclose(found[:, kept], fewer, rtol=1e-13)
+    assert not found[0, [2, 4]].any()
 
 
 def test_identity_where_costs_have_no_direction():

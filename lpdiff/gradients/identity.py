@@ -50,13 +50,21 @@ class Identity(AbstractEstimator):
     def cotangent(
         self, argmin: Argmin, c: np.ndarray, outputs: tuple[np.ndarray, ...], g: np.ndarray
     ) -> np.ndarray:
+        free = np.isfinite(c)  # costs of +inf forbid, and are no part of c
+        c = np.where(free, c, 0.0)
         if self.projection in ("mean", "both"):
-            c = c - c.mean(axis=1, keepdims=True)
+            c = _without_mean(c, free)
         if self.projection in ("norm", "both"):
             size = norms(c)
             size = np.where(size > 0, size, 1.0)
             unit = c / size
             g = (g - unit * (unit * g).sum(axis=1, keepdims=True)) / size
         if self.projection in ("mean", "both"):
-            g = g - g.mean(axis=1, keepdims=True)
+            g = _without_mean(g, free)
         return -g
+
+
+def _without_mean(v: np.ndarray, free: np.ndarray) -> np.ndarray:
+    """v less its mean over free entries, and zero at the others."""
+    count = np.maximum(free.sum(axis=1, keepdims=True), 1)
+    return np.where(free, v - v.sum(axis=1, keepdims=True, where=free) / count, 0.0)

@@ -130,7 +130,7 @@ def draw(noise: AbstractNoise, rng: np.random.Generator, shape: tuple[int, ...])
     Raises:
         ValueError: another shape came back, or numbers that are not finite.
     """
-    z = np.asarray(noise.sample(rng, shape), dtype=np.float64)
+    z = np.require(noise.sample(rng, shape), np.float64, ["C", "W"])
     if z.shape != shape:
         raise ValueError(f"{type(noise).__name__}.sample: expected shape {shape}, got {z.shape}")
     if not np.isfinite(z).all():

@@ -116,8 +116,8 @@ def slopes(
         away = norms(c)
         reach = alpha * np.where(away > 0, away, 1.0)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            move = np.where(size > 0, reach * (g / size), 0.0)
-            step = np.where(size > 0, reach / size, 0.0)
+            move = np.where(size == 0, 0.0, reach * (g / size))
+            step = reach / size
     else:
         move, step = alpha * g, np.full_like(size, alpha)
     shape = points.shape
@@ -128,14 +128,15 @@ def slopes(
     else:
         rise = argmin((points + move).reshape(-1, shape[-1])).reshape(shape) - x
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.where((size > 0) & (step > 0), rise.mean(axis=0) / step, 0.0)
+        found = np.where((size == 0) | (step == 0), 0.0, rise.mean(axis=0) / step)
     if isinstance(strength, Adaptive):
         strength.learn(rise, g)
     return found
 
 
 def norms(v: np.ndarray) -> np.ndarray:
-    """Euclidean norms of rows, (B, 1); no square of an entry is lost to underflow."""
+    """Euclidean norms of rows, (B, 1), without infinite entries; no square is lost to underflow."""
+    v = np.where(np.isinf(v), 0.0, v)
     peak = np.abs(v).max(axis=1, initial=0.0, keepdims=True)
     scale = np.where(peak > 0, peak, 1.0)
     return scale * np.sqrt(np.square(v / scale).sum(axis=1, keepdims=True))
