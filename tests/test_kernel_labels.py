@@ -31,7 +31,7 @@ def find(graph, c, sink, rows, span=None):
     """What the kernel leaves: path, length, ends, status, y."""
     steps, size = walk(*graph), len(c)
     blocks = -(-size // WIDTH)
-    labels = np.full(blocks * len(steps.order) * WIDTH, np.nan)
+    labels = np.full((blocks * len(steps.order) + 1) * WIDTH, np.nan)
     path, length = np.full((size, len(steps.order)), -1, np.int32), np.full(size, -1, np.int32)
     ends, status = np.full((size, 2), np.nan), np.full(size, 99, np.int8)
     given = (int(steps.position[sink]), steps.reference, steps.pointers, steps.arcs, steps.tails, c)

@@ -213,15 +213,13 @@ def _solve_usual(state: _State, shortcut: _Shortcut, data: Data, threads: int) -
     """Paths by labels that are their own proof, and the judgement of the paths."""
     network, fit, size, c = state.prepared.network, state.declared_fit[0], data.size, data.c
     nodes, blocks = network.nodes, -(-size // _BLOCK)
-    labels = _aligned(blocks * nodes * _BLOCK)
+    labels = np.empty((blocks * nodes + 1) * _BLOCK)
     path, length = np.empty((size, nodes), dtype=np.int32), np.empty(size, dtype=np.int32)
     ends, ok, status = np.empty((size, 2)), np.empty(size, dtype=bool), np.empty(size, dtype=np.int8)
     value, gap = np.empty((2, size))
 
-    def work(start: int, stop: int) -> None:
-        shortcut.find(c, labels, path, length, ends, status, start, stop)
-
-    run_spans(blocks, threads_for(0.6 * size * network.n, threads), work)
+    find = functools.partial(shortcut.find, c, labels, path, length, ends, status)
+    run_spans(blocks, threads_for(0.6 * size * network.n, threads), find)
     refused = shortcut.judge(c, path, length, ends, status, ok, value, gap)
     signs = network.row_scale if network.flipped else None
     x: Any = Flows(network.n, path, length, fit.flow, status)
@@ -231,13 +229,6 @@ def _solve_usual(state: _State, shortcut: _Shortcut, data: Data, threads: int) -
     if refused:
         refuse(out, ok)
     return out
-
-
-def _aligned(size: int) -> np.ndarray:
-    """So many doubles from a multiple of 64 bytes on: vectors across cache lines take a third longer."""
-    numbers = np.empty(size + 7)
-    first = -numbers.ctypes.data % 64 // 8
-    return numbers[first : first + size]
 
 
 def _doubt(costs: np.ndarray, acyclic: bool, status: np.ndarray, ok: np.ndarray) -> None:

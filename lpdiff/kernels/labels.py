@@ -27,7 +27,7 @@ from numba import types
 
 from .graphs import Walk
 from .jit import F1W, F2, F2W, I1, I1W, I2W, S1W, SIZE, kernel
-from .lanes import WIDTH, across, add, choose, fill, fill_index, further, furthest, less, load, store
+from .lanes import WIDTH, across, add, aligned, choose, fill, fill_index, further, furthest, less, load, store
 from .paths import _DECLINED, _HUGE, _OPTIMAL, _finite
 
 __all__ = ["WIDTH", "potentials", "proves", "shortest"]
@@ -62,8 +62,9 @@ def _is_permutation(numbers: np.ndarray, size: int) -> bool:
 
 def potentials(labels: np.ndarray, size: int, walk: Walk, rows: int) -> np.ndarray:
     """y, (B, rows), as ``dag_paths`` makes it of the labels that ``shortest`` left."""
-    nodes = len(walk.order)
-    by_item = labels.reshape(-1, nodes, WIDTH).transpose(0, 2, 1).reshape(-1, nodes)
+    nodes, first = len(walk.order), int(labels[-1])
+    whole = -(-size // WIDTH) * nodes * WIDTH
+    by_item = labels[first : first + whole].reshape(-1, nodes, WIDTH).transpose(0, 2, 1).reshape(-1, nodes)
     last = size // WIDTH * WIDTH  # the items of the last eight that are not among those before
     found = np.concatenate([by_item[:last], by_item[len(by_item) - (size - last) :]])
     zero = found[:, walk.reference[0]]
@@ -109,15 +110,17 @@ def shortest(sink, reference, pointers, arcs, tails, c, labels, path, length, en
         sink: Its position.
         reference ... tails: A ``graphs.Walk`` that ``proves``.
         c: Costs, (B, n), B at least 8.
-        labels: (blocks * nodes * 8,); of a block, eight numbers a position.
+        labels: (blocks * nodes * 8 + 8,), from the first aligned place on, which the last number tells; of a
+            block, eight numbers a position.
         path, length: (B, nodes) and (B,): the first ``length`` are the arcs of the path, from the sink on.
         ends: (B, 2), the labels of the node where y = 0 and of the sink.
         status: (B,). Declined: a cost is not finite, or huge.
         start, stop: Blocks; the last one may overlap the one before, and finds the same again.
     """
-    nodes = len(pointers) - 1
+    nodes, first = len(pointers) - 1, aligned(labels)
+    labels[len(labels) - 1] = first
     for block in range(start, stop):
-        k, base = min(block * WIDTH, len(c) - WIDTH), block * nodes * WIDTH
+        k, base = min(block * WIDTH, len(c) - WIDTH), first + block * nodes * WIDTH
         fine = _eight_labels(c[k], c.shape[1], pointers, arcs, tails, labels, base) <= _HUGE
         for lane in range(WIDTH):
             i = k + lane
