@@ -23,7 +23,7 @@ import scipy.sparse.linalg
 from .standard import StandardForm
 from .status import BasisStatus, UnsupportedError
 
-__all__ = ["Tangents", "VertexPoint", "vertex_jvp", "vertex_vjp"]
+__all__ = ["Factor", "Tangents", "VertexPoint", "vertex_jvp", "vertex_vjp"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ def vertex_vjp(at: VertexPoint, gx: np.ndarray, gy: np.ndarray, *, want_values: 
     x, y = (np.where(at.ok[:, None], a, 0.0) for a in (at.x, at.y))
     w, v = np.zeros_like(y), np.zeros_like(x)
 
-    def pull(items: np.ndarray, factor: _Factor) -> None:
+    def pull(items: np.ndarray, factor: Factor) -> None:
         w[np.ix_(items, factor.rows)] = factor.solve_transposed(gx[np.ix_(items, factor.columns)])
         v[np.ix_(items, factor.columns)] = factor.solve(gy[np.ix_(items, factor.rows)])
 
@@ -105,7 +105,7 @@ def vertex_jvp(at: VertexPoint, tangents: Tangents) -> tuple[np.ndarray, np.ndar
     dr = dr - form.times(at.values, dx)
     dy = np.zeros_like(y)
 
-    def push(items: np.ndarray, factor: _Factor) -> None:
+    def push(items: np.ndarray, factor: Factor) -> None:
         dx[np.ix_(items, factor.columns)] = factor.solve(dr[np.ix_(items, factor.rows)])
         dy[np.ix_(items, factor.rows)] = factor.solve_transposed(dc[np.ix_(items, factor.columns)])
 
@@ -118,7 +118,7 @@ def _active(status: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndar
     return np.where(status == BasisStatus.LOWER, lower, np.where(status == BasisStatus.UPPER, upper, 0.0))
 
 
-class _Factor:
+class Factor:
     """LU factors of K = A[Q, P] for one basis."""
 
     def __init__(
@@ -161,7 +161,7 @@ class _Factor:
 
 
 def _each_basis(
-    at: VertexPoint, visit: Callable[[np.ndarray, _Factor], None], *needed_for: np.ndarray
+    at: VertexPoint, visit: Callable[[np.ndarray, Factor], None], *needed_for: np.ndarray
 ) -> None:
     """Visit groups of items that share basis and matrix, so that each is factorised once.
 
@@ -184,7 +184,7 @@ def _each_basis(
         groups.setdefault(key, []).append(int(item))
     for items in groups.values():
         first = items[0]
-        factor = _Factor(
+        factor = Factor(
             at.form,
             at.values[0 if shared else first],
             at.column_status[first],
