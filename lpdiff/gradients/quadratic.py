@@ -13,6 +13,8 @@ from .abstract import AbstractEstimator, Argmin
 __all__ = ["Quadratic"]
 
 _ROUNDS = 1000  # of calls to the oracle, and some more a variable: far beyond what a solve takes
+_REACH = 2.0**-14  # of costs: how far probes move them at first
+_FLOOR = 2.0**-30  # of that: where they end
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Quadratic(AbstractEstimator):
         self, argmin: Argmin, c: np.ndarray, x: np.ndarray, rng: np.random.Generator | None
     ) -> tuple[np.ndarray, ...]:
         """x, (B, n); orthonormal rows that span the moves among the vertices it is made of, then zeros, (B,
-        L, n); the largest number in those, (B,)."""
+        L, n); the largest number in vertices, (B,)."""
         from ..kernels.corral import FAILED, OPEN, advance, directions
 
         gamma, (size, n) = self.strength, c.shape
@@ -72,7 +74,7 @@ class Quadratic(AbstractEstimator):
         corrals, lifted = np.zeros((size, room, n)), np.zeros((size, room, n + 1))
         triangles = np.zeros((size, room, room))
         count, state = np.ones(size, np.int64), np.zeros(size, np.int8)
-        items, q = np.arange(size), c + gamma * x
+        items, q, largest = np.arange(size), c + gamma * x, abs(x).max(1, initial=0.0)
         rounds = 0
         while len(items) and rounds < _ROUNDS + 50 * n:
             rounds += 1
@@ -82,6 +84,7 @@ class Quadratic(AbstractEstimator):
                 triangles = np.concatenate([_longer(triangles, more), np.zeros((size, room + more, more))], 2)
                 room += more
             found = argmin(q, items)
+            largest[items] = np.maximum(largest[items], abs(found).max(1, initial=0.0))
             moved = np.empty_like(q)
             advance(
                 *(c, found, items, gamma, 0, len(items)),
@@ -99,7 +102,7 @@ class Quadratic(AbstractEstimator):
             )
         spans = np.zeros((size, int(count.max(initial=1)) - 1, n))
         directions(lifted, count, spans)
-        return x, spans, np.maximum(abs(corrals).max((1, 2), initial=0.0), abs(x).max(1, initial=0.0))
+        return x, spans, largest
 
     def cotangent(
         self, argmin: Argmin, c: np.ndarray, outputs: tuple[np.ndarray, ...], g: np.ndarray
@@ -111,23 +114,24 @@ class Quadratic(AbstractEstimator):
         rank, state = (spans != 0).any(2).sum(1), np.zeros(size, np.int8)
         q = c + gamma * x
         # Far above the rounding of q, which is that of its terms at the vertices.
-        reach = (np.where(np.isfinite(c), abs(c), 0.0).max(1, initial=0.0) + gamma * largest) / 1024
+        reach = _REACH * (np.where(np.isfinite(c), abs(c), 0.0).max(1, initial=0.0) + gamma * largest)
         reach[reach == 0] = 1.0
+        floor = reach * _FLOOR  # below, an oracle that is not exact says what it likes
         rng, projected = np.random.default_rng(0), np.empty((size, n))
         items = np.arange(size)
         while len(items):
-            if spans.shape[1] < int(rank.max()) + 2:
-                spans = _longer(spans, min(n, spans.shape[1]) + 2)
-            r = np.broadcast_to(rng.standard_normal(n), (size, n))
+            room = min(n, int(rank.max()) + 2)
+            if spans.shape[1] < room:
+                spans = _longer(spans, min(n, 2 * room) - spans.shape[1])
+            r = rng.standard_normal((1, n))
             for _ in range(2):  # twice, for the sake of rounding
-                r = np.ascontiguousarray(r)
                 onto(spans, rank, r, projected)
                 r = r - projected
-            r = r[items]
-            move = reach[items, None] * r
-            found = argmin(np.concatenate([q[items] + move, q[items] - move]), items)
-            widen(c, x, r, found, items, gamma, reach, spans, rank, state)
-            items = items[state[items] == OPEN]
+            probes = r[items]
+            moves = reach[items, None] * probes
+            found = argmin(np.concatenate([q[items] + moves, q[items] - moves]), items)
+            widen(c, x, probes, found, items, gamma, reach, spans, rank, state)
+            items = items[(state[items] == OPEN) & (reach[items] > floor[items])]
         onto(spans, rank, np.ascontiguousarray(g), projected)
         return projected / -gamma
 

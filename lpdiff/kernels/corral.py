@@ -63,18 +63,27 @@ def _dots(rows, k, a, out):
 
 @kernel()
 def _apart(rows, k, a, dots, total):
-    """Take what rows span off a, in place, twice; total: what was taken, by row. The norm of what is left."""
+    """Take what rows span off a, in place; total: what was taken, by row. Returns the norm of what is left.
+
+    Once more where little is left, for the sake of rounding: twice is enough (Kahan, in Parlett 1980, 6.9).
+    """
+    before, left, times = 0.0, 0.0, 0
+    for j in range(len(a)):
+        before += a[j] * a[j]
     for i in range(k):
         total[i] = 0.0
-    for _ in range(2):
+    while times < 2:
+        times += 1
         _dots(rows, k, a, dots)
         for i in range(k):
             total[i] += dots[i]
             for j in range(len(a)):
                 a[j] -= dots[i] * rows[i, j]
-    left = 0.0
-    for j in range(len(a)):
-        left += a[j] * a[j]
+        left = 0.0
+        for j in range(len(a)):
+            left += a[j] * a[j]
+        if left > 0.5 * before:
+            break
     return np.sqrt(left)
 
 
@@ -222,7 +231,8 @@ def directions(
     spans,  # (B, L, n), zero: gets orthonormal rows that span the moves in the affine hull
 ):
     """Moves are the y Q with y'h = 0, h the first column of Q: a reflection takes h to the first row."""
-    u = np.empty(lifted.shape[1])
+    n = lifted.shape[2] - 1
+    u, total = np.empty(lifted.shape[1]), np.empty(n + 1)
     for item in range(len(lifted)):
         Q, k, size = lifted[item], count[item], 0.0
         for i in range(k):
@@ -230,12 +240,15 @@ def directions(
             size += u[i] * u[i]
         u[0] += np.sqrt(size) if u[0] > 0.0 else -np.sqrt(size)
         size += u[0] * u[0] - Q[0, 0] * Q[0, 0]
-        for j in range(1, Q.shape[1]):
-            total = 0.0
-            for i in range(k):
-                total += u[i] * Q[i, j]
-            for i in range(1, k):
-                spans[item, i - 1, j - 1] = Q[i, j] - u[i] * (2.0 * total / size)
+        for j in range(n + 1):
+            total[j] = 0.0
+        for i in range(k):
+            for j in range(n + 1):
+                total[j] += u[i] * Q[i, j]
+        for i in range(1, k):
+            factor = 2.0 * u[i] / size
+            for j in range(n):
+                spans[item, i - 1, j] = Q[i, j + 1] - factor * total[j + 1]
 
 
 @kernel(types.void(F3W, L1W, F2, F2W))
@@ -265,7 +278,7 @@ def widen(
     items,  # (O,) int64, the items that are open
     gamma,
     reach,  # (B,), delta: made smaller where an answer is not on the face
-    spans,  # (B, L, n), orthonormal rows; room for two more
+    spans,  # (B, L, n), orthonormal rows; room for 2 more, or for n
     rank,  # (B,) int64
     state,  # (B,) int8: DONE where both answers are on the face, and neither leads out of its span
 ):
@@ -287,9 +300,9 @@ def widen(
             if -gap > _FACE * size:  # by half of where v and x cost the same, or less
                 done, least = False, smaller(least, smaller(reach[item] / 4.0, -gap / abs(extent) / 2.0))
                 continue
-            left = _apart(rows, rank[item], a, dots, taken)
+            k, left = rank[item], _apart(rows, rank[item], a, dots, taken)
             if left > _SPAN * np.sqrt(length) + _POINT * np.sqrt(norm):
-                done, k = False, rank[item]
+                done = False
                 for j in range(n):
                     rows[k, j] = a[j] / left
                 rank[item] += 1
