@@ -55,10 +55,11 @@ class Judged:
     primal_residual: np.ndarray  # (B,) largest violation of a row or bound
     dual_residual: np.ndarray  # (B,) largest violation of a dual sign
 
-    def times(self, factors: np.ndarray) -> np.ndarray:
-        """Each item's x times its number of ``factors``, (B,): (B, n)."""
+    @property
+    def vertices(self) -> AbstractVertices | None:
+        """x, where it is not written out."""
         x = vars(self)["x"]
-        return x.times(factors) if isinstance(x, AbstractVertices) else x * factors[:, None]
+        return x if isinstance(x, AbstractVertices) else None
 
 
 @dataclass(eq=False)

@@ -83,10 +83,13 @@ class SolveOperation(AbstractOperation):
             # The usual case, cut short: the gradient in the costs, and no more derivatives to come.
             c, judged = inputs[0], self.judged
             assert c is not None
-            if judged is None or transforms_active() or _is_batched(gz):
-                gradient = self.known(outputs).x.mul(gz.unsqueeze(1))
+            vertices = None if judged is None else judged.vertices
+            if vertices is None or transforms_active() or _is_batched(gz):
+                x = outputs[1] if judged is None else torch.from_numpy(judged.x)
+                assert x is not None
+                gradient = x.mul(gz.unsqueeze(1))
             else:
-                gradient = torch.from_numpy(judged.times(np.ascontiguousarray(gz.numpy())))
+                gradient = torch.from_numpy(vertices.times(np.ascontiguousarray(gz.numpy())))
             return (reduce_to(gradient, c), None, None, None, None, None)
         if self.plan.form.is_mip and any(needs[1:]):
             refuse_integers()
