@@ -114,7 +114,7 @@ class Evaluation:
         """A pair (index, weight) a cost parameter, each (B, K) on the CPU, B = all items in a row."""
         if self.solution is not None:
             with torch.no_grad():
-                dense = marginals(self.problem, self.inputs.whole, torch.nan_to_num(self.solution.x))
+                dense = marginals(self.problem, self.inputs.whole, torch.nan_to_num(self.solution.vertex))
                 # What rounding left of zeros and ones is no part of the solution's vertex.
                 pairs = [
                     sparsified(m.reshape(self.inputs.size, math.prod(p.shape)).numpy())

@@ -74,7 +74,8 @@ class Solution:
         """(*batch, n) optimal vertex. Differentiable through the basis in b, A and the bounds, exactly; in
         c by the gradient rule that was chosen (none: an error that names them).
 
-        A rule that smooths (a perturbed optimiser, say) changes x itself. NaN where there is no optimum.
+        A rule that smooths (a perturbed optimiser, say) changes x itself: ``vertex`` stays. NaN where there
+        is no optimum.
         """
         rule = self._rule
         if isinstance(rule, AbstractEstimator):
@@ -82,6 +83,11 @@ class Solution:
         if isinstance(rule, AbstractProgramRule) and not self.program.is_mip:
             return self._once("x", lambda: self._shaped(self._by_rule()[0]))
         return self._once("x", lambda: self._shaped(self._vertex(rule, duals=False)[0]))
+
+    @property
+    def vertex(self) -> torch.Tensor:
+        """(*batch, n) the optimal vertex, whatever the rule; carries no derivatives."""
+        return self._once("vertex", lambda: self._shaped(self._known.x.detach()))
 
     @property
     def y(self) -> torch.Tensor:

@@ -97,7 +97,7 @@ class GridPathSolution(PathSolution):
     @cached_property
     def node_indicator(self) -> torch.Tensor:
         """(*batch, H W), the same."""
-        if self.solution is None:
+        if isinstance(self.evaluation.problem, GridProblem):
             return self.evaluation.indicator(0).flatten(-2)
         return super().node_indicator
 

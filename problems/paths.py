@@ -18,7 +18,7 @@ from typing import Any, Literal, Unpack
 import numpy as np
 import torch
 
-from lpdiff import AbstractProblem, Evaluation, LinearProgram, evaluate
+from lpdiff import AbstractProblem, Evaluation, LinearProgram, Solution, evaluate
 from lpdiff.problem import Parameter
 
 from .base import AbstractResult, ProblemModule, SolveOptions, forbidding
@@ -151,14 +151,14 @@ class PathSolution(AbstractResult):
         Piecewise constant in the costs: gradients through it are those of the rule that was chosen
         (``gradient=``), or refused.
         """
-        taken, edges = self._moves(), self.problem.graph.edges
+        taken, edges = self._moves(self._solution.x), self.problem.graph.edges
         both = taken if self.problem.directed else taken[..., :edges] + taken[..., edges:]
         return self.evaluation.inputs.like_user(both)
 
     @cached_property
     def node_indicator(self) -> torch.Tensor:
         """(*batch, nodes) 1 where the path visits a node, ends included. As ``edge_indicator``."""
-        nodes, x = self.problem.graph.nodes, self._x()
+        nodes, x = self.problem.graph.nodes, self._solution.x
         if self.problem.split:
             return self.evaluation.inputs.like_user(x[..., :nodes])
         into = x.new_zeros(*x.shape[:-1], nodes).index_add(-1, _tensor(self.problem.moves[1]), x)
@@ -187,7 +187,7 @@ class PathSolution(AbstractResult):
     @cached_property
     def _walk(self) -> tuple[torch.Tensor, torch.Tensor]:
         batch, (tail, head) = self.value.shape, self.problem.moves
-        used = (self._moves().detach() > 0.5).reshape(batch.numel(), len(tail)).numpy()
+        used = (self._moves(self._solution.vertex) > 0.5).reshape(batch.numel(), len(tail)).numpy()
         ends = [torch.as_tensor(end).expand(batch).reshape(-1).numpy() for end in (self.source, self.target)]
         nodes, arcs = follow(tail, head, used, *ends)
         nodes[~self.ok.reshape(-1).cpu().numpy()] = -1
@@ -195,13 +195,14 @@ class PathSolution(AbstractResult):
         made = [torch.from_numpy(a).reshape(*batch, a.shape[1]) for a in (nodes, edges)]
         return made[0].to(self.value.device), made[1].to(self.value.device)
 
-    def _x(self) -> torch.Tensor:
+    @property
+    def _solution(self) -> Solution:
         assert self.evaluation.solution is not None
-        return self.evaluation.solution.x
+        return self.evaluation.solution
 
-    def _moves(self) -> torch.Tensor:
+    def _moves(self, x: torch.Tensor) -> torch.Tensor:
         """(*batch, arcs) of the arcs between nodes."""
-        return self._x()[..., self.problem.graph.nodes if self.problem.split else 0 :]
+        return x[..., self.problem.graph.nodes if self.problem.split else 0 :]
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

@@ -160,7 +160,7 @@ class RankingSolution(AbstractResult):
             order = self.evaluation.moments[0][0].reshape(shape)
         else:
             with torch.no_grad():
-                x = torch.nan_to_num(self.solution.x).reshape(*shape, n)
+                x = torch.nan_to_num(self.solution.vertex).reshape(*shape, n)
                 weights = given(self.evaluation, 1).masked_fill(torch.arange(n) >= count, torch.inf)
                 by_weight = torch.sort(weights, dim=-1, stable=True).indices.expand(shape)
                 order = x.argmax(-2).gather(-1, by_weight) if n else torch.zeros(shape, dtype=torch.int64)

@@ -381,7 +381,7 @@ class KnapsackSolution(AbstractLPResult):
         """(*batch,) int64, the item taken in part, -1 where there is none; of several resources
         (*batch, resources), padded with -1."""
         with torch.no_grad():
-            x = self.solution.x
+            x = self.solution.vertex
             part = (x > _WHOLE) & (x < 1 - _WHOLE)
             width = self.solution.program.m
             order = torch.sort((~part).to(torch.int8), dim=-1, stable=True).indices[..., :width]

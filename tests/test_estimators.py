@@ -215,7 +215,7 @@ def test_problems_by_oracle_and_by_lp(make, name):
         leaf = theta.clone().requires_grad_()
         result = getattr(problems, name)(leaf, **more, gradient=make(), solver=solver)
         assert (result.solution is None) == (solver == "auto")
-        x = result.evaluation.indicator(0)
+        x = result.indicator
         with torch.no_grad():
             assert torch.equal(result.evaluation.indicator(0), x.detach())
         (gradient,) = torch.autograd.grad((weights * x).sum(), leaf)
@@ -223,6 +223,39 @@ def test_problems_by_oracle_and_by_lp(make, name):
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     assert found[0][1].abs().max() > 0
+
+
+@pytest.mark.parametrize("solver", ["auto", "highs"])
+def test_solutions_are_read_from_the_vertex(make, solver):
+    """A rule may smooth x: what is chosen, visited, matched stays what is optimal."""
+    costs = numbers(2, 3, 4).exp()
+    how = {"gradient": make(), "solver": solver}
+    plain = {"gradient": "exact", "solver": solver}
+    scores, capacity = torch.tensor([3.0, 2.0, 1.5]), 2.5
+    for one, other in (
+        (
+            problems.grid_path(costs, moves="monotone", **how).nodes,
+            problems.grid_path(costs, moves="monotone", **plain).nodes,
+        ),
+        (problems.assignment(costs, **how).column_of, problems.assignment(costs, **plain).column_of),
+        (problems.rank(costs[0], **how).order, problems.rank(costs[0], **plain).order),
+        (
+            problems.knapsack(scores, [2.0, 1.0, 1.0], capacity, **how).split,
+            problems.knapsack(scores, [2.0, 1.0, 1.0], capacity, **plain).split,
+        ),
+    ):
+        assert torch.equal(one, other)
+
+
+def test_the_vertex_stays_beside_x(make):
+    c = numbers(20, 5).requires_grad_()
+    sol = lpdiff.solve(selection("max"), c=c, gradient=make())
+    exact = lpdiff.solve(selection("max"), c=c, gradient="exact").x.detach()
+    assert torch.equal(sol.vertex, exact)
+    assert not sol.vertex.requires_grad
+    assert torch.equal(sol.x.detach(), exact) != make().smooths
+    failed = lpdiff.solve(selection(), c=c, b_eq=[7.0], gradient=make(), throw=False)
+    assert failed.vertex.isnan().all()
 
 
 @pytest.mark.parametrize("solver", ["auto", "highs"])
