@@ -85,16 +85,17 @@ def test_gumbel_on_the_box_shows_its_sign():
     assert_mean(gradient, -g * stats.gumbel_r.pdf(c / 0.7) / 0.7, least=0.5)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("antithetic", [False, True])
-def test_multiplicative_noise_on_the_simplex(antithetic):
+def test_multiplicative_noise_on_the_simplex(antithetic, sign):
     """P(c_0 e^{s Z_0} < c_1 e^{s Z_1}) = Phi(log(c_1 / c_0) / (s sqrt 2)) for positive costs."""
-    c, g, s = np.array([1.0, 1.3]), np.array([2.0, -1.0]), 0.6
+    c, g, s = sign * np.array([1.0, 1.3]), np.array([2.0, -1.0]), 0.6
     rule = Perturbed(s, 4, multiplicative=True, antithetic=antithetic)
     x, gradient = many(rule, simplex_argmin, c, g, 3)
-    at = np.log(c[1] / c[0]) / (s * np.sqrt(2))
+    at = sign * np.log(c[1] / c[0]) / (s * np.sqrt(2))
     first = stats.norm.cdf(at)
     assert_mean(x, np.array([first, 1 - first]))
-    slope = stats.norm.pdf(at) / (s * np.sqrt(2)) * np.array([-1 / c[0], 1 / c[1]])
+    slope = sign * stats.norm.pdf(at) / (s * np.sqrt(2)) * np.array([-1 / c[0], 1 / c[1]])
     assert_mean(gradient, (g[0] - g[1]) * slope, least=0.5)
 
 
@@ -282,7 +283,9 @@ class Recorded(AbstractNoise):
     z: tuple[tuple[float, ...], ...]
 
     def sample(self, rng, shape):
-        return np.broadcast_to(np.array(self.z)[None, :, :], shape)
+        z = np.tile(np.array(self.z), (shape[0], 1, 1))
+        z.flags.writeable = False
+        return z
 
 
 def test_imle_by_its_formula():
