@@ -158,7 +158,7 @@ def portfolio(
 
         max r'x   subject to   |L'x|_k <= sqrt(R / (10 p)),   sum(x) <= 1,   0 <= x <= 0.9 R / (0.01 noise)^2
 
-    Then the squared norm of L'x is at most R / 10, and that of x at most max(x) sum(x), 0.9 R / (0.01 noise)^2,
+    Then the squared norm of L'x is at most R / 10, that of x at most max(x) sum(x) <= 0.9 R / (0.01 noise)^2,
     so x' S x <= R: its portfolios are some of the published problem's, whose optimum is at least as high.
     Features and returns are those of the published set; optima and regrets cannot be compared with it.
 
