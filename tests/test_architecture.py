@@ -64,6 +64,8 @@ LAYERS = (
     "lpdiff.problems",
     "lpdiff.predict",
     "lpdiff.demos",
+    "lpdiff.cli",
+    "lpdiff.__main__",
 )
 WITHOUT_TORCH = LAYERS[: LAYERS.index("lpdiff.autograd")]
 LONGEST = 450  # lines

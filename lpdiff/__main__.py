@@ -1,0 +1,8 @@
+"""``python -m lpdiff``, as the command ``lpdiff``."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
