@@ -222,11 +222,25 @@ def test_faces_that_the_vertices_of_x_do_not_span():
     np.testing.assert_allclose(jacobians[0], by_face(simplices, x[0], 2.0), atol=1e-12)
     assert np.linalg.matrix_rank(jacobians[0]) == 9
 
+    # Costs that are next to nothing beside gamma x at the vertices: so is q, but for its rounding.
+    x, jacobians = solved(box, 1e-15 * np.array([[1.0, -2.0, 3.0, 0.5, -0.1, 0.0]]), 2.0)
+    np.testing.assert_allclose(jacobians[0], np.eye(6) / -2, atol=1e-12)
+
     # x in the middle of an edge, close to others: the probes must not leave it.
     c = np.array([[0.0, 1.0 + 1e-7, -1.0 - 1e-6, 1.0 + 1e-3, 5.0, -1e3]])
     x, jacobians = solved(box, c, 1.0)
     np.testing.assert_allclose(x, [[0, -1, 1, -1, -1, 1]], atol=1e-15)
     np.testing.assert_allclose(jacobians[0], -np.diag([1.0, 0, 0, 0, 0, 0]), atol=1e-12)
+
+
+def test_kinks():
+    """A vertex that is about to move: the derivative is that of the edge it will move along."""
+    simplex = lpdiff.LinearProgram(A_eq=np.ones((1, 2)), b_eq=[1.0])
+    c = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.001], [1.001, 0.0]])
+    x, jacobians = solved(simplex, c, 1.0)
+    np.testing.assert_allclose(x, [[1, 0], [0, 1]] * 2, atol=1e-15)
+    edge = np.array([[-0.5, 0.5], [0.5, -0.5]])
+    np.testing.assert_allclose(jacobians, [edge, edge, 0 * edge, 0 * edge], atol=1e-12)
 
 
 def hull_contains(vertices: np.ndarray, x: np.ndarray) -> bool:
@@ -354,9 +368,13 @@ def test_shapes_and_dtypes():
     assert empty.grad.shape == (0, 3)
 
 
-def test_bits_do_not_depend_on_the_batch():
+@pytest.mark.parametrize(
+    "lp",
+    [transport([1.0] * 5, [1.0] * 5), lpdiff.LinearProgram(np.zeros(25), bounds=(-1, 1))],
+    ids=["assignment", "box"],  # in a box probes widen the face
+)
+def test_bits_do_not_depend_on_the_batch(lp):
     rng = np.random.default_rng(12)
-    lp = transport([1.0] * 5, [1.0] * 5)
     c, g = rng.uniform(size=(12, 25)), torch.tensor(rng.normal(size=(12, 25)))
 
     def run(order):
@@ -409,6 +427,18 @@ def test_units(exponent):
     wide, by_wide = solved(large, c, 0.3 / unit)
     np.testing.assert_allclose(wide / unit, x, atol=1e-13)
     np.testing.assert_allclose(by_wide / unit, jacobians, atol=1e-12)
+
+
+def test_thin():
+    """Vertices that differ by much in some directions, and by little in others: x is as exact as its value
+    tells, the face is exact."""
+    widths = 10.0 ** -np.arange(8)
+    lp = lpdiff.LinearProgram(np.zeros(8), bounds=np.column_stack([-widths, widths]))
+    c = widths * np.random.default_rng(15).uniform(-1, 1, size=(6, 8))
+    x, jacobians = solved(lp, c, 1.0)
+    np.testing.assert_allclose(x, -c, atol=1e-8)
+    np.testing.assert_allclose((c * x + x * x / 2).sum(1), -(c * c).sum(1) / 2, rtol=1e-14)
+    np.testing.assert_allclose(jacobians, np.broadcast_to(-np.eye(8), (6, 8, 8)), atol=1e-13)
 
 
 def test_extreme_strengths():

@@ -195,7 +195,7 @@ def advance(
             norm += v[j] * v[j]
         left = _apart(Q, k, a, b, taken)
         moved = False
-        if left > _SPAN * np.sqrt(length) + _POINT * np.sqrt(norm):
+        if k < len(weight) and left > _SPAN * np.sqrt(length) + _POINT * np.sqrt(norm):
             for j in range(n):
                 vertices[k, j], Q[k, j + 1] = v[j], a[j + 1] / left
             for i in range(k):
@@ -301,7 +301,7 @@ def widen(
                 done, least = False, smaller(least, smaller(reach[item] / 4.0, -gap / abs(extent) / 2.0))
                 continue
             k, left = rank[item], _apart(rows, rank[item], a, dots, taken)
-            if left > _SPAN * np.sqrt(length) + _POINT * np.sqrt(norm):
+            if k < len(rows) and left > _SPAN * np.sqrt(length) + _POINT * np.sqrt(norm):
                 done = False
                 for j in range(n):
                     rows[k, j] = a[j] / left
