@@ -194,17 +194,18 @@ def test_batches_reductions_and_mirrors(shape):
 
 def test_weights_and_what_they_leave_out():
     c = torch.randn(2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    w = torch.zeros(2, 3, 3, dtype=torch.float64)
-    each = cone_aligned(box(), c, w, reduction="none")
+    w = torch.ones(2, 3, 3, dtype=torch.float64)
+    lp = lpdiff.LinearProgram(bounds=np.tile([1.0, 2.0], (3, 1)))
+    each = cone_aligned(lp, c, w, reduction="none")
     weight = tensor([[1.0, 0, 2], [0.5, 0, 0]])
     c[0, 1], c[1, 1], w[0, 1], w[1, 2] = torch.nan, torch.inf, torch.nan, 7.0
     leaf = c.requires_grad_()
-    found = cone_aligned(box(), leaf, w, weight=weight)
+    found = cone_aligned(lp, leaf, w, weight=weight)
     expected = float((weight * torch.nan_to_num(each)).sum() / 3.5)
     assert float(found.detach()) == pytest.approx(expected)
     found.backward()
     assert bool(torch.isfinite(leaf.grad).all()) and not leaf.grad[weight == 0].any()
-    shared = cone_aligned(box(), torch.ones(3), torch.zeros(3), weight=torch.tensor([True, False]))
+    shared = cone_aligned(lp, torch.ones(3), torch.ones(3), weight=torch.tensor([True, False]))
     assert shared.shape == () and float(shared) == 0
 
 
@@ -220,7 +221,11 @@ def test_single_precision():
     for loss in losses:
         loss.sum().backward()
     np.testing.assert_allclose(single.grad, double.grad, atol=1e-6)
-    assert float(cone_aligned(lp, tensor(lp.c, torch.float32), w.float())) == 0
+    assert cone_aligned(lp, single, w, bounds=(tensor(lp.lower), None)).dtype == torch.float32
+    # Costs on the boundary of the cone are in it, though they are rounded.
+    for seed in range(8):
+        lp = random_lp(np.random.default_rng(seed), 8, 6, kind="nonunique")
+        assert float(cone_aligned(lp, tensor(lp.c, torch.float32), lpdiff.solve(lp).x.float())) == 0
 
 
 def test_data_that_vary_with_the_items():
@@ -233,6 +238,9 @@ def test_data_that_vary_with_the_items():
     data = {"b": b, "A_values": values, "bounds": (None, upper)}
     solved = lpdiff.solve(lp, c=true, **data)
     c = rng.normal(size=(3, 4))
+    cone_aligned(
+        lp, tensor(c), torch.zeros(4)
+    )  # what is kept of the declared program is not taken for theirs
     each = cone_aligned(lp, tensor(c), solved.x, reduction="none", **data)
     for i in range(3):
         alone = lpdiff.LinearProgram(
@@ -247,6 +255,9 @@ def test_data_that_vary_with_the_items():
         assert float(each[i]) == pytest.approx(1 - np.linalg.norm(p) / np.linalg.norm(c[i]), abs=1e-9)
     assert (each > 1e-3).tolist() == [True, True, False]
     assert not cone_aligned(lp, true, solved.x, **data)
+    fixed = (torch.tensor([0.0, 0, 0, 0]), torch.tensor([0.0, 1, 1, 1]))
+    assert float(cone_aligned(lp, tensor([-1.0, 1, 1, 1]), torch.zeros(4), bounds=fixed)) == 0
+    assert float(cone_aligned(lp, tensor([-1.0, 1, 1, 1]), torch.zeros(4))) > 0.1
     # One item's costs and target, and data for three.
     same = cone_aligned(lp, tensor(c[0]), torch.zeros(4), b=b, reduction="none")
     assert same.shape == (3,) and len(same.unique()) == 1
@@ -274,13 +285,18 @@ def test_programs_in_other_clothes():
 def test_redundant_and_badly_scaled_equalities():
     rng = np.random.default_rng(6)
     both = np.vstack([np.kron(np.eye(3), np.ones(3)), np.kron(np.ones(3), np.eye(3))])
-    scale = 10.0 ** rng.integers(-5, 6, 6)
+    scale = 10.0 ** rng.integers(-7, 8, 6)
     plain = lpdiff.LinearProgram(A_eq=both, b_eq=np.ones(6))
     scaled = lpdiff.LinearProgram(A_eq=scale[:, None] * both, b_eq=scale)
     c, w = tensor(rng.normal(size=(8, 9))), tensor(np.eye(3).ravel())
     losses = cone_aligned(plain, c, w, reduction="none")
     np.testing.assert_allclose(cone_aligned(scaled, c, w, reduction="none"), losses, atol=1e-9)
     assert float(cone_aligned(plain, tensor(both.T @ rng.normal(size=6)), w)) == 0
+    # A row in tiny units that is not active is not taken to be.
+    for unit in (1.0, 1e-9):
+        lp = lpdiff.LinearProgram(A_ub=unit * np.ones((1, 3)), b_ub=[2 * unit])
+        assert float(cone_aligned(lp, tensor([-1.0, -1, -1]), tensor([1.0, 0.5, 0]))) > 1.0
+        assert float(cone_aligned(lp, tensor([-1.0, -1, -1]), tensor([1.0, 0.5, 0.5]))) == 0.0
 
 
 def test_what_is_refused():

@@ -238,6 +238,10 @@ def test_weights_and_what_they_leave_out(name):
     found.backward()
     assert bool(torch.isfinite(leaf.grad).all()) and not leaf.grad[weight == 0].any()
     assert bool(leaf.grad[weight != 0].any())
+    # One item's costs, weighted: as if they were repeated.
+    p, c, w = batch(seed=9)
+    shared = loss(pool, p, c, w, weight=weight[0], reduction="none")
+    np.testing.assert_allclose(shared, weight[0] * loss(pool, p, c, w), rtol=1e-12)
 
 
 @every_loss
@@ -291,10 +295,11 @@ def test_true_costs_are_where_the_ranking_losses_are_least():
 
 def test_solutions_as_good_as_the_best_are_no_mistake():
     pool = pool_of(PERMUTATIONS[:3])
-    tied = torch.tensor(np.linalg.pinv(PERMUTATIONS[:3]) @ [-1.0, -1.0, 2.0])  # but for rounding
-    predicted = torch.zeros(9, dtype=torch.float64)
-    assert float(pairwise(pool, predicted, tied, margin=0.5)) == 0.5  # of one pair
-    assert float(pairwise(pool, predicted, predicted, margin=0.5)) == 0.0  # of none
+    tied = torch.tensor(np.linalg.pinv(PERMUTATIONS[:3]) @ [-1.0, -1.0, 2.0])
+    tied[4] += 1e-12  # as rounding would
+    predicted = torch.tensor(np.linalg.pinv(PERMUTATIONS[:3]) @ [-3.0, 0.0, 0.2])
+    assert float(pairwise(pool, predicted, tied, margin=0.5)) == pytest.approx(0.3)  # of one pair
+    assert float(pairwise(pool, predicted, 0 * predicted, margin=0.5)) == 0.0  # of none
 
 
 def test_modules_hold_the_pool():

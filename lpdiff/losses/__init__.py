@@ -1,4 +1,7 @@
-"""Losses for predicted costs: value gaps, smoothed and cost-augmented, and regret.
+"""Losses for predicted costs.
+
+Value gaps, smoothed and cost-augmented, and regret; and losses without a solve: over a pool of solutions, by
+the cone of costs that suit a target, by its neighbours.
 
 Each is a function, in the manner of ``torch.nn.functional``, and a module that holds the program.
 """

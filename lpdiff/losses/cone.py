@@ -10,8 +10,10 @@ With a = A w (min), the target w is optimal for exactly the costs of its normal 
     loss = 1 - cos(c^, p),    zero iff w is optimal for c^ (for an integer program: for its relaxation).
 
 p is a constant of the backward pass, and yet the gradient is exact: <c^, p> = |p|^2 makes the loss
-1 - |p| / |c^|, and d(|p|^2 / 2)/dc^ = p (Moreau), which gives the same. Tang and Khalil (2024), CaVE: a
-cone-aligned approach for fast predict-then-optimize with binary linear programs, CPAIOR, arXiv 2312.07718.
+1 - |p| / |c^|, and d(|p|^2 / 2)/dc^ = p (Moreau), which gives the same. Second derivatives are not.
+
+Tang and Khalil (2024), CaVE: a cone-aligned approach for fast predict-then-optimize with binary linear
+programs, CPAIOR, arXiv 2312.07718.
 """
 
 from __future__ import annotations
@@ -169,7 +171,10 @@ class _Cones:
         self.form, self.data, self.used = form, data, used
         points = np.where(used[:, None], points, 0.0)
         activity = form.times(data.values, points)
-        room = tolerance * (1 + form.times(np.abs(data.values), np.abs(points)))
+        sizes = np.abs(data.values)
+        largest = np.zeros((len(sizes), form.m))  # of each row: its unit
+        np.maximum.at(largest.T, form.rows, sizes.T)
+        room = tolerance * (largest + form.times(sizes, np.abs(points)))
         row_signs, row_free, row_out = _sides(activity, data.row_lower, data.row_upper, room)
         room = tolerance * (1 + np.abs(points))
         signs, free, out = _sides(points, data.lower, data.upper, room)
@@ -240,7 +245,6 @@ def _make_normals(form: StandardForm, values: np.ndarray, free: np.ndarray, key:
         basis = basis @ q[:, rank:]
     matrix = _unit(matrix, 1e-300)
     units = np.vstack([basis, matrix @ basis])
-    units[free] = 0.0
     units = _unit(units, 1e-10)
     largest = float(np.linalg.norm(units, 2)) ** 2 if units.size else 0.0
     return _Normals(key, basis, units, 1 / max(largest, 1.0))

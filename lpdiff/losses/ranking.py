@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from .module import AbstractLoss
-from .objective import Costs, Objective, left_out, reduced, tensors_of
+from .objective import Costs, Objective, reduced, tensors_of
 from .pool import SolutionPool
 
 __all__ = [
@@ -71,7 +71,7 @@ def nce(
     pool, costs = _prepared(pool, predicted, weight)
     if true is not None:
         costs = costs - _prepared(pool, true, weight)[1].to(costs)
-    w = _points(pool, target, weight, costs)
+    w = _points(pool, target, weight).to(costs)
     mean = pool.solutions.to(costs).mean(0)
     return reduced((costs * (w - mean)).sum(-1), weight, reduction)
 
@@ -102,7 +102,7 @@ def contrastive_map(
     cheapest = rows[(costs.detach() @ rows.mT).argmin(-1)]
     if true is not None:
         costs = costs - _prepared(pool, true, weight)[1].to(costs)
-    w = _points(pool, target, weight, costs)
+    w = _points(pool, target, weight).to(costs)
     return reduced((costs * (w - cheapest)).sum(-1), weight, reduction)
 
 
@@ -236,17 +236,18 @@ def _prepared(program: Any, costs: Costs, weight: torch.Tensor | None) -> tuple[
         raise TypeError(
             f"expected a SolutionPool, got {type(pool).__name__}: lpdiff.losses.SolutionPool(program)"
         )
-    tensors = left_out(tensors_of(costs), weight)
-    flat = pool.flat(tensors)
+    tensors = tensors_of(costs)
+    flat = _points(pool, tensors, weight)
     if not len(pool):
         raise ValueError("the pool is empty: pool.add(solutions), or pool.grow(costs), before the loss")
-    return pool, pool.objective.to_min(flat, *(c.detach() for c in tensors))
+    finite = (torch.nan_to_num(c.detach(), posinf=0.0, neginf=0.0) for c in tensors)
+    return pool, pool.objective.to_min(flat, *finite)
 
 
-def _points(
-    pool: SolutionPool, target: Costs, weight: torch.Tensor | None, like: torch.Tensor
-) -> torch.Tensor:
-    return pool.flat(left_out(tensors_of(target), weight)).to(like)
+def _points(pool: SolutionPool, points: Costs, weight: torch.Tensor | None) -> torch.Tensor:
+    """Costs or solutions, (*batch, n), with zeros in the items of weight 0."""
+    flat = pool.flat(tensors_of(points))
+    return flat if weight is None else torch.where((weight == 0)[..., None], 0.0, flat)
 
 
 def _scores(pool: SolutionPool, costs: torch.Tensor) -> torch.Tensor:
