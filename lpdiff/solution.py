@@ -90,6 +90,11 @@ class Solution:
         return self._once("vertex", lambda: self._shaped(self._known.x.detach()))
 
     @property
+    def offset(self) -> torch.Tensor | float:
+        """What ``value`` holds beside <c, x>: a number, or (*batch,)."""
+        return self.program.offset if self._inputs.offset is None else self._inputs.offset
+
+    @property
     def y(self) -> torch.Tensor:
         """(*batch, m) duals of the rows, y = dz/db for min and max alike; differentiable in c and A."""
         self._need_duals("y")

@@ -374,6 +374,47 @@ def test_data_beside_the_costs_vary_by_item():
     torch.testing.assert_close(found, amount[:, 0] * losses.spo_plus(lp, predicted, true, reduction="none"))
 
 
+def test_what_else_a_solve_is_given():
+    """Options and data of a call, to a program or a function, by function or module."""
+    rng = np.random.default_rng(19)
+    lp = simplex(3)
+    amount = torch.tensor([[1.0], [2.5]], dtype=torch.float64)
+    predicted, true = (torch.from_numpy(rng.normal(size=(2, 3))) for _ in range(2))
+    expected = amount[:, 0] * losses.spo_plus(lp, predicted, true, reduction="none")
+    for found in (
+        losses.spo_plus(lp, predicted, true, b=amount, reduction="none"),
+        losses.SPOPlus(lp, b=amount)(predicted, true, reduction="none"),
+        losses.SPOPlus(lp, reduction="none")(predicted, true, b=amount, solver="highs"),
+        losses.spo_plus(losses.Objective(lp, b=amount), predicted, true, reduction="none"),
+    ):
+        torch.testing.assert_close(found, expected)
+    costs, best = (torch.from_numpy(rng.uniform(size=(2, 3, 3))) for _ in range(2))
+    sizes = torch.tensor([2, 3])
+    target = problems.global_alignment(best, lengths=(sizes, sizes)).indicator
+    with_lengths = losses.spo_plus(problems.global_alignment, costs, best, lengths=(sizes, sizes))
+    alone = losses.spo_plus(problems.global_alignment, costs[:1, :2, :2], best[:1, :2, :2])
+    both = losses.spo_plus(problems.global_alignment, costs[1:], best[1:])
+    torch.testing.assert_close(with_lengths, (alone + both) / 2)
+    assert target.shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_an_offset_changes_no_loss(case, name):
+    kind, _, predicted, true, target, value = case
+    lp = PROGRAMS[kind]
+    shifted = lpdiff.LinearProgram(
+        A=lp.A, row_lower=lp.row_lower, row_upper=lp.row_upper, bounds=(0, 1), offset=5.0
+    )
+    call = CALLS[name]
+    expected = call(lp, predicted, true, target, value)
+    torch.testing.assert_close(call(shifted, predicted, true, target, value + 5), expected)
+    own = torch.arange(6.0, dtype=torch.float64)
+    found = call(lambda c: lpdiff.solve(lp, c=c, offset=own), predicted, true, target, value + own)
+    torch.testing.assert_close(found, expected)
+    told, _ = losses.Objective(shifted).solutions(true)
+    torch.testing.assert_close(told, value + 5)
+
+
 # -- modules -----------------------------------------------------------------------------------------------
 
 MODULES = {
@@ -490,10 +531,8 @@ def test_what_is_refused():
         losses.directional(lp, costs, true, sides="forward")
     with pytest.raises(TypeError, match="expected a LinearProgram"):
         losses.perceptron(3, costs, target)
-    with pytest.raises(TypeError, match=r"options .solver. belong to a LinearProgram"):
-        losses.Perceptron(problems.assignment, solver="highs")
-    with pytest.raises(TypeError, match="belong to the Objective"):
-        losses.perceptron(losses.Objective(lp), costs, target, solver="highs")
+    with pytest.raises(TypeError, match="colour"):
+        losses.Perceptron(problems.assignment, colour="red")(costs.reshape(2, 3, 3), target.reshape(2, 3, 3))
     with pytest.raises(TypeError, match="got int"):
         losses.perceptron(lambda c: 3, costs, target)
     with pytest.raises(TypeError, match="returns values alone"):

@@ -52,7 +52,7 @@ def perturbed_fenchel_young(
         noise, multiplicative, antithetic, generator: As in ``lpdiff.gradients.Perturbed``.
         weight: (*batch,) booleans or numbers; items of weight 0 are left out.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        how: Options of ``lpdiff.solve``, where program is a LinearProgram.
+        how: What else each solve is given: see ``Objective``.
 
     Raises:
         ValueError: shapes or options that do not fit.

@@ -56,7 +56,7 @@ def perceptron(
         target: Feasible solutions w, shaped like the costs.
         weight: (*batch,) booleans or numbers; items of weight 0 are left out.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        how: Options of ``lpdiff.solve``, where program is a LinearProgram.
+        how: What else each solve is given: see ``Objective``.
 
     Returns:
         (), or (*batch,) where reduction is ``"none"``.
@@ -142,10 +142,11 @@ def spo_plus(
         _, targets = objective.solutions(*known)
     else:
         targets = left_out(tensors_of(target), weight)
-        if value is not None:
-            _check_optimal(inner(known, targets, value.dim()), value, weight)
     moved = [2 * p - c for p, c in zip(costs, known, strict=True)]
-    return reduced(_gap(objective, moved, targets, weight), weight, reduction)
+    gap = _gap(objective, moved, targets, weight)
+    if target is not None and value is not None:
+        _check_optimal(inner(known, targets, gap.dim()), objective.without_offset(value), weight)
+    return reduced(gap, weight, reduction)
 
 
 def directional(
@@ -198,7 +199,7 @@ def _gap(
     gap = objective.gap(costs, target)
     told = (
         "target{of} is not feasible: it costs {by} less than the optimum. Solve for targets with lpdiff, "
-        "or check the order of their variables"
+        "check the order of their variables, or give all kinds of costs that the problem has"
     )
     with torch.no_grad():
         refuse(-gap, magnitude(costs, target, gap.dim()), told, weight)

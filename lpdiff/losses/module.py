@@ -33,8 +33,9 @@ class AbstractLoss(nn.Module):
     Args:
         program: What is minimised over: see ``lpdiff.losses.Objective``. A module is registered, so that what
             it learns is learned.
-        options: Keyword arguments of the function, of which those of a call win; and, for a LinearProgram,
-            options of ``lpdiff.solve``.
+        options: Keyword arguments of the function; and what else each solve is given, see
+            ``lpdiff.losses.Objective``. Those of a call win, or are added:
+            ``loss(predicted, target, b=supply)``.
     """
 
     function: ClassVar[Callable[..., torch.Tensor]]

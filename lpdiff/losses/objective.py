@@ -51,10 +51,11 @@ class Objective:
               ``lpdiff.problems``, ``lpdiff.evaluate`` or ``lpdiff.solve``: a module such as
               ``lpdiff.problems.GridPath(moves=8)``, or ``lambda c: lpdiff.solve(lp, c=c, b=supply)``;
             - one that returns the optimal values as a tensor, (*batch,); it is taken for a minimisation.
-        how: Options of ``lpdiff.solve``, for a LinearProgram.
+        how: What else each solve is given: options and data of ``lpdiff.solve`` for a LinearProgram, keywords
+            of a function otherwise (``lengths=``, say).
 
     Raises:
-        TypeError: nothing of these, or options for a function.
+        TypeError: nothing of these.
     """
 
     def __init__(self, program: Any, **how: Any) -> None:
@@ -66,18 +67,18 @@ class Objective:
         self._of_lp = isinstance(program, LinearProgram) or (
             isinstance(program, LPLayer) and isinstance(program.program, LinearProgram)
         )
-        if how and not self._of_lp:
-            raise TypeError(
-                f"options ({', '.join(sorted(how))}) belong to a LinearProgram; a function or module has its "
-                f"own: problems.GridPath(solver='highs')"
-            )
         self.program = program
         self.how = how
         self._known = False  # the sense, once something was solved
         self._form: StandardForm | None = None
+        self._offset: torch.Tensor | float = 0.0  # of what was solved last
+
+    def given(self, **more: Any) -> Objective:
+        """The same with more, or other, options and data."""
+        return Objective(self.program, **{**self.how, **more})
 
     def value(self, *costs: torch.Tensor) -> torch.Tensor:
-        """Optimal values in the sense of min, (*batch,), differentiable in the costs."""
+        """Optimal values in the sense of min and without offsets, (*batch,); differentiable in the costs."""
         value, form = self._found(costs)
         return value if form is None else form.to_min(value)
 
@@ -98,7 +99,7 @@ class Objective:
             leaves = [c.detach().requires_grad_() for c in costs]
             value, _ = self._found(leaves)
             found = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
-        return value.detach(), tuple(
+        return value.detach() + self._offset, tuple(
             torch.zeros_like(leaf) if x is None else x for leaf, x in zip(leaves, found, strict=True)
         )
 
@@ -142,13 +143,20 @@ class Objective:
                 self._found(costs)
         return tensor if self._form is None else self._form.to_min(tensor)
 
+    def without_offset(self, value: torch.Tensor) -> torch.Tensor:
+        """Values in the user's sense as <c, x>: less the offset of what was solved last."""
+        offset = self._offset
+        if isinstance(offset, torch.Tensor):
+            return value - offset.detach().to(value)
+        return value - offset if offset else value
+
     def _found(self, costs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, StandardForm | None]:
         return self._solved(costs)[1:]
 
     def _solved(self, costs: Sequence[torch.Tensor]) -> tuple[Any, torch.Tensor, StandardForm | None]:
         result: Any
         if not self._of_lp:
-            result = self.program(*costs)
+            result = self.program(*costs, **self.how)
         elif len(costs) != 1:
             raise ValueError(f"a LinearProgram has one kind of costs, c, got {len(costs)} tensors")
         elif isinstance(self.program, LPLayer):
@@ -158,7 +166,8 @@ class Objective:
         if isinstance(result, torch.Tensor):
             value, form = result, None
         elif isinstance(result, Solution):
-            value, form = result.value, result.program.form
+            value, form, self._offset = result.value, result.program.form, result.offset
+            value = self.without_offset(value)
         else:
             evaluation = result if isinstance(result, Evaluation) else getattr(result, "evaluation", None)
             if not isinstance(evaluation, Evaluation):
@@ -196,15 +205,9 @@ def inner(costs: Sequence[torch.Tensor], points: Sequence[torch.Tensor], batch: 
 
 
 def objective_of(program: Any, how: dict[str, Any]) -> Objective:
-    """The program as an Objective, unless it is one.
-
-    Raises:
-        TypeError: options beside an Objective, which has its own.
-    """
+    """The program as an Objective, with these options and data."""
     if isinstance(program, Objective):
-        if how:
-            raise TypeError("options belong to the Objective: Objective(program, solver=...)")
-        return program
+        return program.given(**how) if how else program
     return Objective(program, **how)
 
 

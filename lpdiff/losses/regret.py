@@ -36,7 +36,7 @@ def regret(
         gradient: The rule for dx/dc: see ``lpdiff.gradients``.
         weight: (*batch,) booleans or numbers; items of weight 0 are left out.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        how: Options of ``lpdiff.solve``, where program is a LinearProgram.
+        how: What else each solve is given: see ``Objective``.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -54,4 +54,5 @@ def regret(
         value, _ = objective.solutions(*known)
     _, points = objective.under(rule, *costs)
     found = inner([c.to(x.dtype) for c, x in zip(known, points, strict=True)], points, value.dim())
-    return reduced(objective.to_min(found - value.to(found)), weight, reduction)
+    best = objective.without_offset(value.to(found))
+    return reduced(objective.to_min(found - best), weight, reduction)

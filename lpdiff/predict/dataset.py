@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import zipfile
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -278,22 +277,8 @@ def batches(
 
 
 def objective_with(program: Any, data: Mapping[str, Any] | None, how: Mapping[str, Any]) -> Objective:
-    """A program as a function of costs, with other data filled in.
-
-    Args:
-        program: See ``lpdiff.losses.Objective``.
-        data: Keywords of ``lpdiff.solve`` where the program is a LinearProgram, else of the function.
-        how: Options of ``lpdiff.solve``.
-
-    Raises:
-        TypeError: anything beside an Objective, which has its own; options beside a function.
-    """
-    data = {} if data is None else dict(data)
-    if isinstance(program, Objective):
-        return objective_of(program, {**how, **data})
-    if isinstance(program, (LinearProgram, LPLayer)):
-        return Objective(program, **how, **data)
-    return Objective(functools.partial(program, **data) if data else program, **how)
+    """A program as a function of costs, with other data filled in: see ``lpdiff.losses.Objective``."""
+    return objective_of(program, {**how, **(data or {})})
 
 
 def _by_lp(
