@@ -233,6 +233,70 @@ def library(record: dict[str, Any]) -> str:
     )
 
 
+_DECISIONS = """
+## Predict, then optimise
+
+```console
+{command}
+```
+
+The field's standard benchmark: shortest paths on a 5x5 grid (5 features, degree 4, noise 0.5), 1,000
+instances to learn from and 1,000 to test on, a linear model, Adam with learning rate 0.01, batches of 32, 20
+epochs. Test normalised regret in %, mean and standard deviation over {seeds} seeds (of data, model and
+order); with what has been published for the method, which should lie within a seed's spread. {cores} cores
+({machine}, Python {python}, {versions}). {trial}
+
+| method | regret, % | published, % | | seconds a seed |
+|---|---|---|---|---|
+{rows}
+
+SPO+ training on the same data, model and batches, here and by PyEPO with OR-Tools; the gradients of both
+agree:
+
+| grid | lpdiff, a batch | PyEPO, a batch | | asked | |
+|---|---|---|---|---|---|
+{speed}
+
+{verdict}
+"""
+
+
+def decisions(record: dict[str, Any]) -> str:
+    """The page's text for one recorded run of ``benchmarks.decisions``."""
+    rows, speed, missed, absent = [], [], [], {}
+    for row in record["methods"]:
+        spread = row["spread"]
+        told = f"{row['mean']:.2f}" + ("" if spread is None else f" +- {spread:.2f}")
+        met = None
+        if row["published"] is not None and spread is not None:
+            met = row["mean"] <= row["published"] + spread
+            missed += [] if met else [row["name"]]
+        published = "" if row["published"] is None else f"{row['published']:.1f}"
+        rows.append(f"| {row['name']} | {told} | {published} | {_met(met)} | {row['seconds']:.1f} |")
+    for row in record["speed"]:
+        absent |= row["missing"]
+        target, seconds = row["target"], row["seconds"]
+        size = f"{row['grid']}x{row['grid']}"
+        own = duration(seconds["lpdiff"])
+        if target is None:
+            speed.append(f"| {size} | {own} | | | | |")
+            continue
+        missed += [] if target["met"] else [f"SPO+ at {size}"]
+        peer = duration(seconds["PyEPO, OR-Tools"])
+        found, least = f"{target['found']:.0f}x faster", f"{target['at_least']:.0f}x"
+        speed.append(f"| {size} | {own} | {peer} | {found} | {least} | {_met(target['met'])} |")
+    told = [f"Missed: {', '.join(missed)}." if missed else "All of these targets are met."]
+    told += [f"Left out, {name}: {reason}." for name, reason in absent.items()]
+    return _DECISIONS.format(
+        **{key: record[key] for key in ("command", "seeds", "cores", "machine", "python")},
+        versions=", ".join(f"{name} {number}" for name, number in record["versions"].items()),
+        trial="**This is a trial run (`--quick`).**" if record["quick"] else "",
+        rows="\n".join(rows),
+        speed="\n".join(speed),
+        verdict=" ".join(told),
+    )
+
+
 def asked(target: dict[str, Any]) -> str:
     """A target in words; the peer's name follows."""
     most = target["at_most"]
@@ -290,12 +354,11 @@ def _first_calls(record: dict[str, Any] | None) -> str:
 def page(results: Path = RESULTS) -> str:
     """The whole page; a benchmark that has no record has no section."""
     text = overhead(json.loads((results / "overhead.json").read_text(encoding="utf-8")))
-    recorded = results / "structure.json"
-    if recorded.exists():
-        text += structure(json.loads(recorded.read_text(encoding="utf-8")))
-    recorded = results / "library.json"
-    if recorded.exists():
-        text += library(json.loads(recorded.read_text(encoding="utf-8")))
+    sections = {"structure": structure, "library": library, "decisions": decisions}
+    for name, section in sections.items():
+        recorded = results / f"{name}.json"
+        if recorded.exists():
+            text += section(json.loads(recorded.read_text(encoding="utf-8")))
     return text
 
 

@@ -285,3 +285,37 @@ def test_the_library_becomes_a_section(tmp_path, capsys):
     assert "30 MB beyond the costs, its gradient 8,000 stored numbers" in text
     assert "soft-DTW" in text and "trial run" in text
     capsys.readouterr()
+
+
+def test_decisions_become_a_section(tmp_path, capsys):
+    from benchmarks import decisions, report
+
+    path = tmp_path / "decisions.json"
+    decisions.main(["--quick", "--only", "SPO+", "identity", "--json", str(path)])
+    record = json.loads(path.read_text())
+    assert [row["name"] for row in record["methods"]] == ["SPO+", "identity"] and not record["speed"]
+    assert all(0 < row["mean"] < 1000 for row in record["methods"])
+    record["methods"][0] |= {"mean": 9.0, "spread": 1.0}
+    record["methods"][1] |= {"mean": 9.0, "spread": 1.0}
+    record["speed"] = [
+        {
+            "grid": 5,
+            "missing": {},
+            "seconds": {"lpdiff": 1e-3, "PyEPO, OR-Tools": 7e-3},
+            "target": {"at_least": 8.0, "found": 7.0, "met": False},
+        }
+    ]
+    text = report.decisions(record)
+    assert "| SPO+ | 9.00 +- 1.00 | 7.6 | missed |" in text
+    assert "| identity | 9.00 +- 1.00 | 8.9 | met |" in text
+    assert "| 5x5 | 1 ms | 7 ms | 7x faster | 8x | missed |" in text
+    assert "Missed: SPO+, SPO+ at 5x5." in text
+    capsys.readouterr()
+
+
+def test_decisions_are_learned_from_the_gradients_of_a_peer():
+    pytest.importorskip("pyepo")
+    from benchmarks import decisions
+
+    row = decisions.speed(3, 1.0, quick=True, repeats=1)
+    assert row["missing"] == {} and set(row["seconds"]) == {"lpdiff", "PyEPO, OR-Tools"}
