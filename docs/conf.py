@@ -47,7 +47,7 @@ nitpick_ignore_regex = [(r"py:.*", rf"({_PACKAGES})(\..*)?"), (r"py:class", rf"(
 
 
 # Where names are documented, other than in the module that defines them.
-PUBLIC = ("lpdiff", "lpdiff.gradients", "lpdiff.modeling")
+PUBLIC = ("lpdiff", "lpdiff.gradients", "lpdiff.losses", "lpdiff.modeling", "lpdiff.predict")
 
 
 def _public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
@@ -72,11 +72,20 @@ def _public_name(app: Any, env: Any, node: Any, contnode: Any) -> Any:
 
 
 def _tidy_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Show ``(*batch, n)`` in a docstring as code: reStructuredText takes its star for emphasis."""
+    """Show ``(*batch, n)`` in a docstring as code, since reStructuredText takes its star for emphasis, and
+    norms, |c|, which it takes for substitutions."""
+    block: int | None = None  # the indentation of what ended in ::, and so begins a literal block
     for i, line in enumerate(lines):
-        parts = re.split(r"(``.*?``)", line)
-        parts[::2] = [re.sub(r"\(\*[^()]*\)", r"``\g<0>``", part) for part in parts[::2]]
-        lines[i] = "".join(parts)
+        indent = len(line) - len(line.lstrip())
+        if line.strip() and block is not None and indent <= block:
+            block = None
+        if block is None:
+            parts = re.split(r"(``.*?``)", line)
+            parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+            parts[::2] = [re.sub(r"\(\*[^()]*\)", r"``\g<0>``", part) for part in parts[::2]]
+            lines[i] = "".join(parts)
+            if line.rstrip().endswith("::"):
+                block = indent
     if what in ("attribute", "property") and lines:
         lines[0] = lines[0].replace(": ", " -- ")  # napoleon takes what precedes a colon for a type
 
