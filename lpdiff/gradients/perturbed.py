@@ -107,7 +107,7 @@ class Perturbed(AbstractEstimator):
         return -total
 
     def draws(self, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Noise for costs of that shape, ``(M, *shape)``; antithetic: first one of all the pairs, then the other.
+        """Noise for costs of that shape, ``(M, *shape)``; antithetic: one of each pair, then the others.
 
         An item after the other, so that what comes later in a batch does not change what comes before.
         """
