@@ -257,6 +257,22 @@ def test_items_without_a_basis():
     with pytest.raises(ValueError, match="the solution of item 1 has no basis"):
         adjacent_vertices(lp, c, known)
     assert float(adjacent_vertices(lp, c, known, weight=torch.tensor([1, 0]))) > 0
+    none = neighbours(lpdiff.solve(lp, c=torch.ones(lp.n), b=b[1:], throw=False))
+    assert float(adjacent_vertices(lp, c, none, weight=torch.zeros(2), reduction="sum")) == 0
+
+
+def test_rays_pay_by_the_unit():
+    lp = lpdiff.LinearProgram(
+        np.ones(3), A_ub=[[1.0, -1, 0]], b_ub=[4.0], bounds=[(0, None), (0, None), (0, 5)]
+    )
+    known = neighbours(lpdiff.solve(lp))
+    _, lengths = known.edges(0)
+    assert sorted(lengths.tolist()) == [4.0, 5.0, np.inf]
+    c = tensor([[0.5, -0.25, 0.125], [-1.0, 0.0, 0.5]])
+    losses = adjacent_vertices(lp, c, known, margin=1.0, reduction="none")
+    assert losses.tolist() == [0.0 + 1.25 + 0.375, 5.0 + 1.0 + 0.0]
+    units = adjacent_vertices(lp, c, known, margin=1.0, scaled=False, reduction="none")
+    assert units.tolist() == [0.5 + 1.25 + 0.875, 2.0 + 1.0 + 0.5]
 
 
 def test_batches_are_indexed_copied_and_pickled():
@@ -287,6 +303,8 @@ def test_programs_in_other_clothes():
     assert float(adjacent_vertices(lpdiff.LPLayer(lp), c, known, margin=0.5)) == expected
     assert float(adjacent_vertices(Objective(lp), c, known, margin=0.5)) == expected
     assert float(AdjacentVertices(lp, margin=0.5)(c, known)) == expected
+    edges, lengths = neighbours(lpdiff.solve(lpdiff.LinearProgram([-1.0], bounds=(0, 2)))).edges(0)
+    assert edges.tolist() == [[-1.0]] and lengths.tolist() == [2.0]
     only = lpdiff.LinearProgram(c=[1.0, 2.0], bounds=(3, 3))
     assert float(adjacent_vertices(only, torch.zeros(2), neighbours(lpdiff.solve(only)))) == 0  # one point
 

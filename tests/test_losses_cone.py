@@ -285,7 +285,7 @@ def test_programs_in_other_clothes():
 def test_redundant_and_badly_scaled_equalities():
     rng = np.random.default_rng(6)
     both = np.vstack([np.kron(np.eye(3), np.ones(3)), np.kron(np.ones(3), np.eye(3))])
-    scale = 10.0 ** rng.integers(-7, 8, 6)
+    scale = 10.0 ** rng.permutation([-12, -12, -3, 0, 3, 7])
     plain = lpdiff.LinearProgram(A_eq=both, b_eq=np.ones(6))
     scaled = lpdiff.LinearProgram(A_eq=scale[:, None] * both, b_eq=scale)
     c, w = tensor(rng.normal(size=(8, 9))), tensor(np.eye(3).ravel())

@@ -36,7 +36,7 @@ from ..standard import StandardForm
 from ..status import BasisStatus, UnsupportedError
 from ..vertex import data_of
 from .module import AbstractLoss
-from .objective import Objective, left_out, reduced
+from .objective import Objective, reduced
 
 __all__ = ["AdjacentVertices", "Neighbours", "adjacent_vertices", "neighbours"]
 
@@ -197,7 +197,7 @@ def adjacent_vertices(
             f"{tuple(shapes[1])} do not broadcast; index them to the batch: known[items]"
         ) from None
     device = predicted.device
-    (costs,) = left_out([predicted.expand(*batch, form.n)], weight)
+    costs = predicted.expand(*batch, form.n)
     vertex = adjacent.vertex.to(device).expand(batch)
     none = vertex < 0 if weight is None else (vertex < 0) & (weight.to(device) != 0)
     if bool(none.any()):
@@ -244,7 +244,7 @@ def _paid(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """For all edges of all items: the item, what costs pay for a unit of the way, and the length."""
     starts, pointers = adjacent.starts.to(vertex.device), adjacent.pointers.to(vertex.device)
-    at = torch.where(vertex < 0, len(starts) - 1, vertex)  # one beyond the last: no edges
+    at = vertex.clamp(min=0)  # items without a vertex have weight 0
     count = torch.diff(starts, append=starts[-1:])[at]
     edge = _ranges(starts[at], count)
     item = torch.repeat_interleave(torch.arange(len(vertex), device=vertex.device), count)
