@@ -320,6 +320,8 @@ def test_what_is_refused():
         adjacent_vertices(lp, c, c)
     with pytest.raises(TypeError, match="needs a LinearProgram, got function"):
         adjacent_vertices(lambda c: c, c, known)
+    with pytest.raises(TypeError, match="solves nothing, and takes no solver"):
+        AdjacentVertices(lp, solver="highs")(c, known)
     with pytest.raises(ValueError, match="of another program"):
         adjacent_vertices(polytope(19, "max"), c, known)
     with pytest.raises(ValueError, match=r"expected predicted \(\*batch, 5\), got \(2, 4\)"):

@@ -191,6 +191,8 @@ def test_what_a_pool_refuses():
     with pytest.raises(TypeError, match="expected a SolutionPool, got LinearProgram"):
         pointwise(assignment(), p, c)
     pool = pool_of(PERMUTATIONS)
+    with pytest.raises(TypeError, match="unknown options: temprature"):
+        Listwise(pool, temprature=1.0)(p, c)
     with pytest.raises(ValueError, match="temperature"):
         listwise(pool, p, c, temperature=0.0)
     with pytest.raises(ValueError, match="margin"):

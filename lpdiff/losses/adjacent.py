@@ -228,6 +228,9 @@ class AdjacentVertices(AbstractLoss):
 
 def _linear(program: Any) -> LinearProgram:
     known = program.program if isinstance(program, Objective) else program
+    if isinstance(program, Objective) and program.how:
+        told = ", ".join(sorted(program.how))
+        raise TypeError(f"adjacent_vertices: solves nothing, and takes no {told}")
     lp = known.program if isinstance(known, LPLayer) else known
     if not isinstance(lp, LinearProgram):
         raise TypeError(

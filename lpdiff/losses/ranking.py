@@ -232,6 +232,10 @@ class Pointwise(AbstractLoss):
 def _prepared(program: Any, costs: Costs, weight: torch.Tensor | None) -> tuple[SolutionPool, torch.Tensor]:
     """The pool, and costs in the sense of min, (*batch, n)."""
     pool = program.program if isinstance(program, Objective) else program
+    if isinstance(program, Objective) and program.how:
+        raise TypeError(
+            f"unknown options: {', '.join(sorted(program.how))}; those of a solve are the pool's own"
+        )
     if not isinstance(pool, SolutionPool):
         raise TypeError(
             f"expected a SolutionPool, got {type(pool).__name__}: lpdiff.losses.SolutionPool(program)"
