@@ -33,8 +33,8 @@ test: $(DEV) ## Run the tests
 long: $(DEV) ## Run the long-running checks
 	$(PY) -m pytest -m long -n $(WORKERS) $(ARGS)
 
-demo: $(DEMO) ## Train on bags of digits (needs no developer's tools)
-	$(PY) -m lpdiff.demos.digits_bags $(ARGS)
+demo: $(DEMO) ## Train small models with losses of lpdiff (needs no developer's tools)
+	$(PY) -m lpdiff demo all --small $(ARGS)
 
 bench: $(DEV) ## Run a benchmark (BENCH=overhead)
 	$(PY) -m benchmarks.$(BENCH) $(ARGS)

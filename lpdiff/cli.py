@@ -11,7 +11,7 @@ import lpdiff
 
 # A module with main(flags); imported when it is asked for, since the demos need an extra.
 DEMOS = {
-    "bags": ("lpdiff.demos.digits_bags", "classify images from bags whose labels are known only as a multiset"),
+    "bags": ("lpdiff.demos.bags.program", "classify images, from bags of them whose labels are unordered"),
 }
 
 

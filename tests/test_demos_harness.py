@@ -221,6 +221,8 @@ def test_flags_go_before_the_file_and_that_before_what_is_small(tmp_path, monkey
     told = both.what()
     assert told["sizes"] == [8, 16] and not {"output", "config", "small", "again"} & set(told)
     assert (tmp_path / "out").is_dir()
+    assert read(tmp_path).flags() == "" and both.flags() == "--epochs 3 --sizes 8,16 --kinds two,one"
+    assert read(tmp_path, *both.flags().split()).what() == told
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,19 @@ class AbstractConfig(BaseSettings):
         """The settings that results depend on, as JSON has them."""
         return self.model_dump(mode="json", exclude=set(self.OTHERWISE))
 
+    def flags(self) -> str:
+        """The flags that give what this computes: the settings that are not the defaults."""
+        told, default = [], type(self).model_validate({}).what()
+        for key, value in self.what().items():
+            if value == default[key]:
+                continue
+            flag = "--" + key.replace("_", "-")
+            if isinstance(value, bool):
+                told.append(flag if value else f"--no-{flag[2:]}")
+            else:
+                told.append(f"{flag} {','.join(map(str, value)) if isinstance(value, list) else value}")
+        return " ".join(told)
+
     @classmethod
     def read(cls, argv: Sequence[str] | None = None, *, command: str) -> Self:
         """The configuration of a command line.
