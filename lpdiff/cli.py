@@ -12,6 +12,7 @@ import lpdiff
 # A module with main(flags); imported when it is asked for, since the demos need an extra.
 DEMOS = {
     "bags": ("lpdiff.demos.bags.program", "classify images, from bags of them whose labels are unordered"),
+    "align": ("lpdiff.demos.align.run", "letters to phones, trained with the value of an alignment"),
 }
 
 

@@ -1,0 +1,124 @@
+"""The settings of ``lpdiff demo align``, and the methods it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from ..config import AbstractConfig
+from . import losses
+from .data import CORPORA
+from .losses import Loss, Stopwatch
+
+Name = Literal[
+    "likelihood",
+    "alignment",
+    "alignment-softmax",
+    "alignment-gumbel",
+    "alignment-nll",
+    "free-running",
+    "scheduled-sampling",
+    "minimum-risk",
+]
+NAMES: tuple[str, ...] = get_args(Name)
+
+
+class Config(AbstractConfig):
+    """Grapheme to phoneme: maximum likelihood first, then every method from the same network."""
+
+    SMALL: ClassVar[dict[str, Any]] = {
+        "pretraining_epochs": 12,
+        "epochs": 4,
+        "hidden": 64,
+        "batch": 128,
+        "methods": ("likelihood", "alignment"),
+        "seeds": 1,
+    }
+    OTHERWISE: ClassVar[frozenset[str]] = AbstractConfig.OTHERWISE | {"data"}
+
+    seeds: int = Field(5, ge=1)
+    """repetitions, with seeds one after the other"""
+    corpus: str = "cmudict-small"
+    """cmudict-small (comes with lpdiff), cmudict, or a language of SIGMORPHON 2021"""
+    data: Path | None = None
+    """folder of the corpora that do not come with lpdiff"""
+    words: int | None = Field(None, ge=1)
+    """words of the training set that are used (all)"""
+    dev_words: int | None = Field(None, ge=1)
+    """words of the development set that are used (all)"""
+    test_words: int | None = Field(None, ge=1)
+    """words of the test set that are used (all)"""
+    methods: tuple[Name, ...] = ("likelihood", "alignment", "free-running")
+    """what goes on from the pretrained network, each for the same number of epochs"""
+    pretraining_epochs: int = Field(24, ge=1)
+    """passes of maximum likelihood before that"""
+    epochs: int = Field(10, ge=1)
+    """passes of each method"""
+    batch: int = Field(256, ge=1)
+    """words a step, all of one length; rare lengths give smaller batches"""
+    hidden: int = Field(128, ge=1)
+    """units of each GRU"""
+    embedding: int = Field(64, ge=1)
+    """numbers a letter and a phone"""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """of embeddings and before the outputs"""
+    learning_rate: float = Field(3e-3, gt=0, lt=1)
+    """of Adam; the last 40 % of pretraining, and the methods, take 0.3 of it"""
+    rows: Literal["own", "all"] = "own"
+    """which outputs are aligned: up to the end that is written, or all"""
+    temperature: float = Field(1.0, gt=0)
+    """of softmax and Gumbel feeding"""
+    rate: float = Field(0.25, ge=0, le=1)
+    """of scheduled sampling: how often the network is fed its own phone"""
+    samples: int = Field(4, ge=1)
+    """of minimum-risk training: outputs drawn a word"""
+    beam: int = Field(4, ge=1)
+    """width of the beam on the test set, beside greedy decoding"""
+
+    @field_validator("corpus")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in CORPORA:
+            raise ValueError(f"expected one of {', '.join(CORPORA)}")
+        return name
+
+    @model_validator(mode="after")
+    def _has_data(self) -> Config:
+        if self.corpus != CORPORA[0] and self.data is None:
+            raise ValueError(f"corpus {self.corpus} does not come with lpdiff: name its folder by --data DIR")
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods: expected each once, got {', '.join(self.methods)}")
+        return self
+
+    def pretraining(self, seed: int) -> dict[str, Any]:
+        """What a pretrained network depends on, as JSON has it."""
+        later = {"methods", "epochs", "rows", "temperature", "rate", "samples", "seeds"}
+        return {**{k: v for k, v in self.what().items() if k not in later}, "seed": seed}
+
+    def method(self, name: str, seed: int) -> dict[str, Any]:
+        """What a run of a method depends on, as JSON has it."""
+        kept = {k: v for k, v in self.what().items() if k not in ("methods", "seeds")}
+        return {**kept, "seed": seed, "method": name}
+
+
+def loss_of(name: str, config: Config, watch: Stopwatch) -> Loss:
+    """The loss of a method."""
+
+    def aligned(feed: str, cost: str = "expected") -> Callable[[], Loss]:
+        return lambda: losses.alignment(
+            feed, cost=cost, temperature=config.temperature, rows=config.rows, stopwatch=watch
+        )
+
+    return {
+        "likelihood": lambda: losses.maximum_likelihood,
+        "alignment": aligned("greedy"),
+        "alignment-softmax": aligned("softmax"),
+        "alignment-gumbel": aligned("gumbel"),
+        "alignment-nll": aligned("greedy", "nll"),
+        "free-running": losses.free_running_likelihood,
+        "scheduled-sampling": lambda: losses.scheduled_sampling(config.rate),
+        "minimum-risk": lambda: losses.minimum_risk(config.samples),
+    }[name]()

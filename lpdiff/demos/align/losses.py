@@ -1,0 +1,211 @@
+"""What the network is trained with: likelihood, alignment, and the usual cures for exposure bias.
+
+Every loss takes the network and a batch of words of one length and gives one number a word, (B,), divided by
+the target's length (plus one where its end counts), so that one learning rate suits them all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn import functional
+
+from lpdiff.problems import token_alignment
+
+from .data import END, Batch
+from .metrics import edit_distance, output_lengths
+from .model import Choose, Encoded, Transcriber
+
+Loss = Callable[[Transcriber, Batch], torch.Tensor]
+FEEDS = ("greedy", "softmax", "gumbel")
+EXTRA = 3  # steps of a free-running decoder beyond the longest target of the batch
+
+
+class Stopwatch:
+    """Seconds spent within ``with stopwatch.running():``."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
+
+
+def alignment_value(
+    log_probs: torch.Tensor,
+    targets: torch.Tensor,
+    lengths: tuple[torch.Tensor | None, torch.Tensor],
+    *,
+    cost: str = "expected",
+    missing: torch.Tensor | float = 1.0,
+) -> torch.Tensor:
+    """The value (B,) of the cheapest alignment of predicted distributions with phones.
+
+    Pairing position i with phone j costs 1 - p_i(y_j), leaving position i out 1 - p_i(end), and a phone
+    that is missed 1. For certain predictions this is the edit distance, up to the outputs' ends.
+
+    Args:
+        log_probs: (B, n, V).
+        targets: (B, m) phones.
+        lengths: Of the rows (None: all n count) and of the targets, (B,) each.
+        cost: ``"expected"``; or ``"nll"``: -log p in place of 1 - p, for pairs and for positions left out.
+        missing: What a missed phone costs, a number or a tensor that may learn.
+    """
+    end = log_probs[..., END]
+    left_out = -torch.expm1(end) if cost == "expected" else -end
+    found = token_alignment(log_probs, targets, cost=cost, row_gap=left_out, col_gap=missing, lengths=lengths)
+    return found.value
+
+
+def with_end(batch: Batch) -> torch.Tensor:
+    """Targets and at least one end, (B, m + 1)."""
+    return functional.pad(batch.target, (0, 1), value=END)
+
+
+def likelihood(log_probs: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """-log p of each target and its end, position by position, a phone; (B, n >= m + 1, V) -> (B,)."""
+    wanted = with_end(batch)
+    found = log_probs[:, : wanted.shape[1]].gather(-1, wanted[..., None])[..., 0]
+    counts = torch.arange(wanted.shape[1]) <= batch.lengths[:, None]
+    return -(found * counts).sum(1) / (batch.lengths + 1)
+
+
+def maximum_likelihood(model: Transcriber, batch: Batch) -> torch.Tensor:
+    """Teacher forcing: the decoder is fed the target."""
+    return likelihood(model(model.encode(batch.source), with_end(batch)), batch)
+
+
+def written_by(
+    model: Transcriber, encoded: Encoded, steps: int, choose: Choose | None = None, *, past_end: bool = False
+) -> torch.Tensor:
+    """What the decoder writes, without dropout in it: as it will be tested."""
+    training = model.training
+    model.eval()
+    try:
+        return model.generate(encoded, steps, choose, past_end=past_end)
+    finally:
+        model.train(training)
+
+
+def free_running(
+    model: Transcriber, batch: Batch, feed: str, temperature: float = 1.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A decoder fed with its own output: log-probabilities (B, n, V) and how many of the n rows count.
+
+    Rows count up to the first end that is written, included.
+
+    Args:
+        model, batch: n is the batch's longest target and ``EXTRA``.
+        feed: ``"greedy"``: its likeliest phone, a constant. ``"softmax"``: the mixture of all by their
+            probabilities. ``"gumbel"``: one drawn at random, differentiated as the softmax of its
+            perturbed logits (straight-through).
+        temperature: Of the softmax.
+    """
+    steps = batch.target.shape[1] + EXTRA
+    encoded = model.encode(batch.source)
+    if feed == "greedy":
+        written = written_by(model, encoded, steps)
+        log_probs = model(encoded, written)
+    else:
+
+        def mixture(log_probs: torch.Tensor) -> torch.Tensor:
+            if feed == "softmax":
+                return functional.softmax(log_probs / temperature, -1)
+            return functional.gumbel_softmax(log_probs, temperature, hard=True)
+
+        log_probs = model.soft(encoded, steps, mixture)
+        written = log_probs.argmax(-1)
+    return log_probs, (output_lengths(written) + 1).clamp(max=steps)
+
+
+def alignment(
+    feed: str = "greedy",
+    *,
+    cost: str = "expected",
+    missing: torch.Tensor | float = 1.0,
+    temperature: float = 1.0,
+    rows: str = "own",
+    stopwatch: Stopwatch | None = None,
+) -> Loss:
+    """The value of the alignment between a free-running decoder's distributions and the target.
+
+    Args:
+        feed, temperature: See ``free_running``.
+        cost, missing: See ``alignment_value``.
+        rows: ``"own"``: positions up to the first end that is written. ``"all"``: those after it too.
+        stopwatch: Runs while costs are made and aligned.
+    """
+    watch = Stopwatch() if stopwatch is None else stopwatch
+
+    def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
+        log_probs, own = free_running(model, batch, feed, temperature)
+        lengths = (own if rows == "own" else None, batch.lengths)
+        with watch.running():
+            value = alignment_value(log_probs, batch.target, lengths, cost=cost, missing=missing)
+        return value / batch.lengths
+
+    return loss
+
+
+def free_running_likelihood(feed: str = "greedy", *, temperature: float = 1.0) -> Loss:
+    """The control: the same outputs as for ``alignment``, compared with the target place by place."""
+
+    def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
+        return likelihood(free_running(model, batch, feed, temperature)[0], batch)
+
+    return loss
+
+
+def scheduled_sampling(rate: float = 0.25) -> Loss:
+    """Bengio et al. 2015: each input is the network's own likeliest phone with the given probability."""
+
+    def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
+        wanted = with_end(batch)
+        own = torch.rand(wanted.shape) < rate
+
+        def choose(step: int, log_probs: torch.Tensor) -> torch.Tensor:
+            return torch.where(own[:, step], log_probs.argmax(-1), wanted[:, step])
+
+        encoded = model.encode(batch.source)
+        written = written_by(model, encoded, wanted.shape[1], choose, past_end=True)
+        return likelihood(model(encoded, written), batch)
+
+    return loss
+
+
+def minimum_risk(samples: int = 4, sharpness: float = 1.0) -> Loss:
+    """Shen et al. 2016: the expected edit distance over a few outputs, weighted by their probabilities.
+
+    Args:
+        samples: Outputs drawn a word; the target is one more.
+        sharpness: Probabilities are raised to it before they are made to sum to 1.
+    """
+
+    def draw(step: int, log_probs: torch.Tensor) -> torch.Tensor:
+        return torch.multinomial(log_probs.exp(), 1)[:, 0]
+
+    def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
+        encoded = model.encode(batch.source)
+        wide = Encoded(*(part.repeat_interleave(samples + 1, 0) for part in encoded))
+        steps = batch.target.shape[1] + EXTRA
+        written = written_by(model, wide, steps, draw).reshape(len(batch), samples + 1, steps)
+        written[:, 0] = functional.pad(batch.target, (0, EXTRA), value=END)
+        log_probs = model(wide, written.flatten(0, 1)).unflatten(0, (len(batch), samples + 1))
+        counts = torch.arange(steps) <= output_lengths(written)[..., None]
+        of_outputs = (log_probs.gather(-1, written[..., None])[..., 0] * counts).sum(-1)
+        # An output that was drawn twice counts once.
+        again = (written[:, :, None] == written[:, None]).all(-1).tril(-1).any(-1)
+        weights = (sharpness * of_outputs).masked_fill(again, -torch.inf).softmax(-1)
+        targets = batch.target[:, None].expand(-1, samples + 1, -1)
+        distance = edit_distance(written, targets, batch.lengths[:, None].expand(-1, samples + 1))
+        return (weights * distance).sum(-1) / batch.lengths
+
+    return loss

@@ -1,0 +1,145 @@
+"""``lpdiff demo align``: pretraining and methods over seeds, a table, a record, a figure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import lpdiff
+
+from ..harness import DemoError, train, write
+from ..stats import interval, paired
+from . import figures
+from .config import Config
+from .data import load
+from .training import Task, Training
+
+COMMAND = "lpdiff demo align"
+PRETRAINED = "pretrained"
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Train what is not trained yet, print the table, write the record and the figure; the record.
+
+    Raises:
+        DemoError: data that cannot be read, a folder with runs of another configuration.
+    """
+    try:
+        corpus = load(
+            config.corpus,
+            config.data,
+            words=config.words,
+            dev_words=config.dev_words,
+            test_words=config.test_words,
+        )
+    except (OSError, ValueError) as error:
+        raise DemoError(str(error)) from error
+    task = Task.of(corpus)
+    print(
+        f"{config.corpus}: {len(corpus.train)} words ({len(task.train)} pronunciations) to train with, "
+        f"{len(corpus.dev)} to select by, {len(corpus.test)} to test."
+    )
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in (PRETRAINED, *config.methods)}
+    for seed in config.every_seed:
+        base = config.output / "align" / config.corpus / f"seed-{seed}"
+        for name in runs:
+            runs[name].append(_one(config, task, seed, base, name))
+    words = {"train": len(corpus.train), "dev": len(corpus.dev), "test": len(corpus.test)}
+    summary = record(config, words, runs)
+    folder = config.output / "align" / config.corpus
+    write(folder / "align.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    figures.save(summary, folder / "align.png")
+    print(table(summary))
+    print(f"\nRecord and figure: {folder / 'align.json'}, {folder / 'align.png'}")
+    return summary
+
+
+def _one(config: Config, task: Task, seed: int, base: Path, name: str) -> dict[str, Any]:
+    folder, before = base / name, base / PRETRAINED
+    first = name == PRETRAINED
+    return train(
+        folder,
+        config.pretraining(seed) if first else config.method(name, seed),
+        lambda: Training(
+            config, task, seed, folder, None if first else name, None if first else before / "weights.pt"
+        ),
+        # A method's own draws, not those of pretraining again.
+        seed=seed if first else seed + 1_000_003,
+        name=f"{config.corpus} {name} seed {seed}",
+        again=config.again,
+    )
+
+
+def record(config: Config, words: dict[str, int], runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """All that the docs tell of a run, as JSON has it."""
+    results = {}
+    for name, done in runs.items():
+        keys = [k for k, v in done[0]["result"].items() if isinstance(v, int | float)]
+        results[name] = {
+            **{key: [round(r["result"][key], 3) for r in done] for key in keys},
+            "curves": [[round(row["dev_phone_error_rate"], 3) for row in r["metrics"]] for r in done],
+            "seconds": [round(r["seconds"], 1) for r in done],
+            "seconds_in_alignment": [
+                round(sum(row["seconds_in_alignment"] for row in r["metrics"]), 2) for r in done
+            ],
+        }
+    pictured = "alignment" if "alignment" in runs else PRETRAINED
+    pictures = runs[PRETRAINED][0]["result"]["pictures"]
+    if pictured != PRETRAINED:
+        pictures = [*pictures, *runs[pictured][0]["result"]["pictures"][-1:]]
+    return {
+        "command": " ".join(
+            [COMMAND, config.flags(), "" if config.data is None else "--data FOLDER"]
+        ).strip(),
+        "config": config.what(),
+        "environment": runs[PRETRAINED][0]["environment"],
+        "words": words,
+        "seeds": list(config.every_seed),
+        "results": results,
+        "pictures": pictures,
+    }
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The results as text."""
+    results = summary["results"]
+    lines = [
+        "",
+        f"Test set, per cent, {len(summary['seeds'])} seeds (mean and 95 % interval)",
+        "",
+        f"{'method':<20} {'phone errors':>14} {'word errors':>14} {'fewer phone errors':>19} {'time':>9}",
+    ]
+    likelihood = results.get("likelihood")
+    for name, found in results.items():
+        apart = ""
+        if likelihood is not None and name not in (PRETRAINED, "likelihood"):
+            gain = paired(likelihood["test_phone_error_rate"], found["test_phone_error_rate"])
+            apart = gain.text(2)
+        lines.append(
+            f"{name:<20} {interval(found['test_phone_error_rate']).text(2):>14} "
+            f"{interval(found['test_word_error_rate']).text(2):>14} {apart:>19} "
+            f"{sum(found['seconds']) / len(found['seconds']):>7.0f} s"
+        )
+    lines.append("\nfewer phone errors: than maximum likelihood continued, difference of the same seeds")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Read the flags, train, report; returns the record.
+
+    Raises:
+        SystemExit: flags that make no sense.
+        DemoError: see ``run``.
+    """
+    config = Config.read(argv, command=COMMAND)
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.threads)
+    try:
+        with lpdiff.options(threads=config.threads):
+            return run(config)
+    finally:
+        torch.set_num_threads(before)

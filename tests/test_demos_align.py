@@ -1,0 +1,401 @@
+"""Letters to phones: readers, metrics, losses, decoding and the demo itself, on made and on shipped words."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("sklearn", reason="the demo extra is not installed")
+pytest.importorskip("matplotlib", reason="the demo extra is not installed")
+pytest.importorskip("tqdm", reason="the demo extra is not installed")
+
+from torch.nn import functional
+
+from lpdiff.demos import harness
+from lpdiff.demos.align import data, losses, metrics, run, training
+from lpdiff.demos.align.config import NAMES, Config, loss_of
+from lpdiff.demos.align.model import Transcriber
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def levenshtein(a, b):
+    """By the textbook."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        last, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
+    return row[-1]
+
+
+@pytest.fixture
+def words() -> data.Lexicon:
+    """A language whose phones are the letters in capitals, x for two of them and h silent."""
+    draw = random.Random(0)
+    found = {}
+    while len(found) < 120:
+        word = "".join(draw.choice("abchxo") for _ in range(draw.randint(2, 5)))
+        phones = [p for c in word for p in {"x": ("K", "S"), "h": ()}.get(c, (c.upper(),))]
+        if phones:
+            found[word] = (tuple(phones),)
+    return found
+
+
+@pytest.fixture
+def task(words) -> training.Task:
+    return training.Task.of(
+        data.Corpus(data.drawn(words, 0, 80), data.drawn(words, 80, 20), data.drawn(words, 100, 20))
+    )
+
+
+@pytest.fixture
+def model(task) -> Transcriber:
+    torch.manual_seed(0)
+    return Transcriber(len(task.alphabet.letters), len(task.alphabet.phones), embedding=8, hidden=12)
+
+
+class TestData:
+    def test_lines_are_read(self, tmp_path):
+        path = tmp_path / "words.tsv"
+        path.write_text("read\tR IY D\nread\tR EH D\n\n가\tk a̠\nread\tR IY D\n", encoding="utf-8")
+        found = data.read(path)
+        assert found == {"read": (("R", "IY", "D"), ("R", "EH", "D")), "가": (("k", "a̠"),)}
+        data.write(tmp_path / "again.tsv", found)
+        assert data.read(tmp_path / "again.tsv") == found
+
+    @pytest.mark.parametrize("line", ["no phones", "word\t", "\tA B", "word\t  "])
+    def test_what_is_no_dictionary_is_named(self, line):
+        with pytest.raises(ValueError, match=r"x\.tsv, line 2: expected a word, a tab"):
+            data.parse(["a\tA", line], "x.tsv")
+
+    def test_parts_share_no_word_and_smaller_ones_lie_within(self, tmp_path, words):
+        folder = tmp_path / "cmudict_g2p"
+        folder.mkdir()
+        data.write(folder / "g014b2b.train", words)
+        data.write(folder / "g014b2b.test", {"zz": (("Z",),), "é": (("E",),)})
+        (folder / "g014b2b.test").write_bytes("zz\tZ\né\tE\n".encode("latin-1"))
+        whole = data.load("cmudict", tmp_path, dev_words=20)
+        assert len(whole.dev) == 20 and len(whole.train) == 100 and set(whole.test) == {"zz", "é"}
+        assert not set(whole.dev) & set(whole.train) and {**whole.dev, **whole.train} == words
+        less = data.load("cmudict", tmp_path, words=30, dev_words=20, test_words=1)
+        assert list(less.train) == list(whole.train)[:30] and less.dev == whole.dev and len(less.test) == 1
+
+    def test_sigmorphon(self, tmp_path, words):
+        folder = tmp_path / "sigmorphon2021"
+        folder.mkdir()
+        for part, count in (("train", 50), ("dev", 7), ("test", 5)):
+            data.write(folder / f"kor_{part}.tsv", data.drawn(words, 0, count))
+        found = data.load("kor", tmp_path)
+        assert (len(found.train), len(found.dev), len(found.test)) == (50, 7, 5)
+
+    def test_what_is_missing_is_told(self, tmp_path):
+        with pytest.raises(ValueError, match="expected one of cmudict-small, cmudict, dut"):
+            data.load("english")
+        with pytest.raises(ValueError, match="--data DIR"):
+            data.load("kor")
+        with pytest.raises(FileNotFoundError, match="kor_train"):
+            data.load("kor", tmp_path)
+
+    def test_the_words_that_ship(self):
+        corpus = data.load("cmudict-small")
+        parts = (corpus.train, corpus.dev, corpus.test)
+        assert [len(part) for part in parts] == [6000, 600, 600]
+        assert len(set().union(*parts)) == 7200
+        assert len(data.Alphabet.of(corpus.train).phones) == 40  # 39 and the end
+        assert "Carnegie Mellon University" in (Path(data.__file__).parent / "cmudict/LICENSE").read_text()
+
+    def test_they_are_drawn_by_the_rule(self):
+        if not (SHARED / "cmudict_g2p").is_dir():
+            pytest.skip("CMUdict is not beside the repository")
+        assert data.load("cmudict-small") == data.load(
+            "cmudict", SHARED, words=6000, dev_words=600, test_words=600
+        )
+
+    def test_hangul_is_taken_apart(self):
+        assert [len(data.letters_of(word)) for word in ("가린", "é", "ab")] == [5, 2, 2]
+
+    def test_batches_hold_each_example_once_and_one_length(self, task):
+        seen = []
+        for batch in task.train.batches(8, torch.Generator().manual_seed(1)):
+            assert len(batch) <= 8 and batch.source.dim() == 2
+            assert batch.target.shape[1] == batch.lengths.max()
+            for row, k in enumerate(batch.index.tolist()):
+                assert batch.source[row].equal(task.train.source[k])
+                assert batch.target[row, : batch.lengths[row]].equal(
+                    task.train.target[k, : batch.lengths[row]]
+                )
+            seen += batch.index.tolist()
+        assert sorted(seen) == list(range(len(task.train)))
+
+    def test_letters_and_phones_that_training_did_not_show(self):
+        alphabet = data.Alphabet.of({"ab": (("A", "B"),)})
+        found = data.Examples.of({"az": (("A", "Z"),)}, alphabet)
+        assert found.source[0].tolist() == [1, data.UNKNOWN]
+        assert found.target.tolist() == [[1, len(alphabet.phones)]]
+
+
+class TestMetrics:
+    def test_edit_distance(self):
+        rapidfuzz = pytest.importorskip("rapidfuzz.distance", reason="rapidfuzz is not installed")
+        draw = torch.Generator().manual_seed(0)
+        outputs = torch.randint(0, 5, (200, 9), generator=draw)
+        targets = torch.randint(1, 5, (200, 7), generator=draw)
+        lengths = torch.randint(1, 8, (200,), generator=draw)
+        found = metrics.edit_distance(outputs, targets, lengths).tolist()
+        for row, distance in enumerate(found):
+            output = outputs[row].tolist()
+            output = output[: output.index(0)] if 0 in output else output
+            target = targets[row, : lengths[row]].tolist()
+            assert distance == levenshtein(output, target) == rapidfuzz.Levenshtein.distance(output, target)
+
+    def test_rates_count_the_closest_reference(self):
+        lexicon = {"a": (("A", "B", "C", "C"), ("A", "B")), "b": (("B",),), "c": (("C", "A", "C"),)}
+        examples = data.Examples.of(lexicon, data.Alphabet.of(lexicon))
+        wrote = {0: [1, 2, 0, 3], 1: [2, 0, 0, 0], 2: [3, 0, 0, 0]}  # AB right, B right, C: two missed
+        outputs = torch.tensor([wrote[k] for k in examples.word.tolist()])
+        rates = metrics.error_rates(outputs, examples)
+        assert rates.phone == pytest.approx(100 * 2 / (2 + 1 + 3))
+        assert rates.word == pytest.approx(100 / 3)
+
+
+def certain(tokens, size):
+    """Log-probabilities of distributions on single phones; the log of zero is -inf."""
+    return functional.one_hot(tokens, size).double().log()
+
+
+class TestLosses:
+    def test_of_certain_outputs_the_alignment_is_the_edit_distance(self):
+        draw = torch.Generator().manual_seed(2)
+        outputs = torch.randint(0, 6, (300, 8), generator=draw)
+        targets = torch.randint(1, 6, (300, 6), generator=draw)
+        lengths = torch.randint(1, 7, (300,), generator=draw)
+        own = (metrics.output_lengths(outputs) + 1).clamp(max=8)
+        value = losses.alignment_value(certain(outputs, 6), targets, (own, lengths))
+        assert value.equal(metrics.edit_distance(outputs, targets, lengths).double())
+
+    def test_its_gradients_are_the_pairs_and_the_gaps(self):
+        # Two outputs for one phone: the second is left out at 1 - p(end), and the phone costs 1 - p.
+        probs = torch.tensor([[[0.1, 0.8, 0.1], [0.6, 0.3, 0.1]]], dtype=torch.float64, requires_grad=True)
+        missing = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
+        target = torch.tensor([[1]])
+        value = losses.alignment_value(probs.log(), target, (None, torch.tensor([1])), missing=missing)
+        assert value.item() == pytest.approx(0.2 + 0.4)
+        value.sum().backward()
+        torch.testing.assert_close(probs.grad, torch.tensor([[[0.0, -1, 0], [-1, 0, 0]]]).double())
+        assert missing.grad.item() == 0
+        two = losses.alignment_value(probs.log(), torch.tensor([[1, 2, 2, 2]]), (None, None), missing=missing)
+        assert torch.autograd.grad(two.sum(), missing)[0].item() == 2  # a price that learns would only fall
+
+    def test_nll_costs(self):
+        log_probs = torch.tensor([[[0.1, 0.8, 0.1], [0.6, 0.3, 0.1]]]).double().log()
+        value = losses.alignment_value(
+            log_probs, torch.tensor([[1]]), (None, torch.tensor([1])), cost="nll", missing=9.0
+        )
+        assert value.item() == pytest.approx(-torch.tensor([0.8 * 0.6]).log().item())
+
+    def test_likelihood(self, task, model):
+        model.eval()
+        batch = task.train.batch([0])
+        log_probs = model(model.encode(batch.source), losses.with_end(batch))
+        told = functional.nll_loss(log_probs[0], losses.with_end(batch)[0])
+        torch.testing.assert_close(losses.maximum_likelihood(model, batch), told[None])
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_every_method_reaches_every_weight(self, name, task, model):
+        torch.manual_seed(1)
+        batch = max(task.train.batches(64), key=len)
+        loss = loss_of(name, Config(rate=0.5), losses.Stopwatch())(model, batch)
+        assert loss.shape == (len(batch),) and bool(loss.isfinite().all())
+        loss.sum().backward()
+        for key, weight in model.named_parameters():
+            assert weight.grad is not None and bool((weight.grad != 0).any()), key
+        assert model.training
+
+    def test_scheduled_sampling_without_own_phones_is_likelihood(self, task, model):
+        model.eval()
+        batch = task.train.batch([3])
+        own = losses.scheduled_sampling(0.0)(model, batch)
+        torch.testing.assert_close(own, losses.maximum_likelihood(model, batch))
+        fed = losses.scheduled_sampling(1.0)(model, batch)
+        written = model.generate(model.encode(batch.source), batch.target.shape[1] + 1, past_end=True)
+        log_probs = model(model.encode(batch.source), written)
+        torch.testing.assert_close(fed, losses.likelihood(log_probs, batch))
+
+    def test_minimum_risk_is_an_expectation(self, task, model):
+        model.eval()
+        batch = task.train.batch([5])
+        torch.manual_seed(4)
+        found = losses.minimum_risk(8)(model, batch)
+        torch.manual_seed(4)
+        steps = batch.target.shape[1] + losses.EXTRA
+        encoded = model.encode(batch.source.expand(9, -1))
+        drawn = model.generate(encoded, steps, lambda k, p: torch.multinomial(p.exp(), 1)[:, 0])
+        drawn[0] = functional.pad(batch.target[0], (0, losses.EXTRA))
+        log_probs = model(encoded, drawn)
+        outputs = {}
+        for row in range(9):
+            tokens = drawn[row].tolist()
+            tokens = tokens[: tokens.index(0)] if 0 in tokens else tokens
+            ends = tokens + [0] * (len(tokens) < steps)
+            score = sum(float(log_probs[row, k, t].detach()) for k, t in enumerate(ends))
+            outputs[tuple(tokens)] = torch.tensor(score).exp().item()
+        target = batch.target[0].tolist()
+        risk = sum(p * levenshtein(o, target) for o, p in outputs.items()) / sum(outputs.values())
+        assert found.item() == pytest.approx(risk / len(target), rel=1e-4)
+
+
+class TestDecoding:
+    def test_greedy_agrees_with_one_call_on_what_it_wrote(self, task, model):
+        model.eval()
+        for batch in task.train.batches(16):
+            encoded = model.encode(batch.source)
+            written = model.generate(encoded, 9, past_end=True)
+            again = model(encoded, written)
+            assert again.argmax(-1).equal(written)
+            stepped = model.soft(
+                encoded, 9, lambda p: functional.one_hot(p.argmax(-1), p.shape[-1]).to(p.dtype)
+            )
+            torch.testing.assert_close(stepped, again)
+
+    def test_after_an_end_nothing_is_written(self, task, model):
+        encoded = model.encode(torch.stack([task.train.source[0]] * 2))
+        told = torch.tensor([[1, 2], [data.END, 3], [4, 3], [5, data.END], [6, 6], [1, 1]])
+        found = model.generate(encoded, 6, lambda step, _: told[step])
+        assert found.tolist() == [[1, 0, 0, 0, 0, 0], [2, 3, 3, 0, 0, 0]]
+        assert model.generate(encoded, 6, lambda step, _: told[step], past_end=True).equal(told.T)
+
+    def test_a_beam_of_one_is_greedy_and_a_wide_one_finds_the_likeliest(self, task, model):
+        model.eval()
+        batch = task.train.batch([7])
+        encoded = model.encode(batch.source)
+        assert model.beam(encoded, 6, 1).equal(model.generate(encoded, 6))
+        phones = model.phones
+        every = torch.cartesian_prod(*[torch.arange(phones)] * 3)
+        wide = losses.Encoded(*(part.expand(len(every), *part.shape[1:]) for part in encoded))
+        log_probs = model(wide, every).detach().gather(-1, every[..., None])[..., 0]
+        counts = torch.arange(3) <= metrics.output_lengths(every)[:, None]
+        best = every[(log_probs * counts).sum(1).argmax()]
+        cut = best.masked_fill((best == 0).cummax(0).values, 0)
+        assert model.beam(encoded, 3, phones**2)[0].equal(cut)
+
+    def test_company_does_not_matter(self, task, model):
+        alone = torch.cat([training.decode(model, _only(task.dev, k), 9) for k in range(len(task.dev))])
+        assert alone.equal(training.decode(model, task.dev, 9))
+
+    def test_gumbel_feeds_one_phone_and_softmax_a_mixture(self, task, model):
+        batch = task.train.batch([2])
+        torch.manual_seed(0)
+        hot, _ = losses.free_running(model.eval(), batch, "gumbel", 1e-3)
+        cold, _ = losses.free_running(model, batch, "softmax", 1e-4)
+        greedy = model(model.encode(batch.source), model.generate(
+            model.encode(batch.source), hot.shape[1], past_end=True))  # fmt: skip
+        torch.testing.assert_close(cold, greedy, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(hot[:, 0], greedy[:, 0])
+
+
+def _only(examples, k):
+    return data.Examples(
+        [examples.source[k]], examples.target[k : k + 1], examples.lengths[k : k + 1], torch.zeros(1).long()
+    )
+
+
+FLAGS = [
+    "--words",
+    "120",
+    "--dev-words",
+    "30",
+    "--test-words",
+    "30",
+    "--hidden",
+    "16",
+    "--batch",
+    "32",
+    "--pretraining-epochs",
+    "2",
+]
+
+
+def results(folder):
+    return {path.parent.name: json.loads(path.read_text())["result"] for path in folder.rglob("result.json")}
+
+
+class TestDemo:
+    def test_it_runs_and_what_is_finished_is_not_run_again(self, tmp_path, capsys, monkeypatch):
+        flags = [*FLAGS, "--epochs", "2", "--methods", "likelihood,alignment", "--output", str(tmp_path)]
+        told = run.main([*flags, "--seeds", "1"])
+        assert "fewer phone errors" in capsys.readouterr().out
+        folder = tmp_path / "align" / "cmudict-small"
+        assert json.loads((folder / "align.json").read_text()) == told
+        assert (folder / "align.png").stat().st_size > 10_000
+        assert set(told["results"]) == {"pretrained", "likelihood", "alignment"}
+        assert told["results"]["alignment"]["seconds_in_alignment"][0] > 0
+        assert all(len(p["rows"]) == len(p["costs"]) for p in told["pictures"])
+        before = results(folder)
+
+        def never(*_):
+            raise AssertionError("trained again")
+
+        monkeypatch.setattr(training.Training, "epoch", never)
+        assert run.main([*flags, "--seeds", "1"]) == told
+        with pytest.raises(harness.DemoError, match="epochs was 2, now 3"):
+            run.main([*flags, "--seeds", "1", "--epochs", "3"])
+        assert results(folder) == before
+
+    def test_cut_off_it_goes_on_with_the_same_bits(self, tmp_path, monkeypatch):
+        flags = [*FLAGS, "--epochs", "2", "--seeds", "1", "--methods", "alignment-gumbel", "--output"]
+        run.main([*flags, str(tmp_path / "whole")])
+        epoch = training.Training.epoch
+        for stop in ((None, 1), ("alignment-gumbel", 1)):
+
+            def cut(self, number, step, stop=stop):
+                if (self.method, number) == stop:
+                    torch.rand(5)
+                    raise KeyboardInterrupt
+                return epoch(self, number, step)
+
+            monkeypatch.setattr(training.Training, "epoch", cut)
+            with pytest.raises(KeyboardInterrupt):
+                run.main([*flags, str(tmp_path / "cut")])
+            torch.manual_seed(99)
+        monkeypatch.setattr(training.Training, "epoch", epoch)
+        run.main([*flags, str(tmp_path / "cut")])
+        assert results(tmp_path / "cut") == results(tmp_path / "whole")
+        for path in (tmp_path / "whole").rglob("weights.pt"):
+            same = torch.load(tmp_path / "cut" / path.relative_to(tmp_path / "whole"), weights_only=True)
+            for key, weight in torch.load(path, weights_only=True).items():
+                assert weight.equal(same[key]), key
+
+    def test_it_learns(self, task, tmp_path):
+        torch.manual_seed(0)
+        config = Config(hidden=32, batch=8, pretraining_epochs=20, learning_rate=0.01, dropout=0.0)
+        trained = training.Training(config, task, 0, tmp_path)
+        rows = [trained.epoch(k, lambda **_: None) for k in range(20)]
+        assert rows[-1]["dev_phone_error_rate"] < 30 < rows[0]["dev_phone_error_rate"]
+
+    @pytest.mark.parametrize(
+        ("flags", "reason"),
+        [
+            (["--corpus", "kor"], "name its folder by --data DIR"),
+            (["--corpus", "english"], "expected one of cmudict-small"),
+            (["--methods", "alignment,alignment"], "expected each once"),
+        ],
+    )
+    def test_flags_that_make_no_sense(self, flags, reason, capsys, tmp_path):
+        with pytest.raises(SystemExit):
+            run.main([*flags, "--output", str(tmp_path)])
+        assert reason in capsys.readouterr().err
+
+    def test_a_language_with_another_alphabet(self, tmp_path):
+        if not (SHARED / "sigmorphon2021").is_dir():
+            pytest.skip("the SIGMORPHON data are not beside the repository")
+        told = run.main(
+            ["--corpus", "kor", "--data", str(SHARED), "--words", "100", "--hidden", "8", "--seeds", "1",
+             "--dev-words", "20", "--test-words", "20", "--pretraining-epochs", "1", "--epochs", "1",
+             "--methods", "alignment", "--output", str(tmp_path)]
+        )  # fmt: skip
+        assert str(SHARED) not in json.dumps(told)
