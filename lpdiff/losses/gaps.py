@@ -202,7 +202,7 @@ def _gap(
         "check the order of their variables, or give all kinds of costs that the problem has"
     )
     with torch.no_grad():
-        refuse(-gap, magnitude(costs, target, gap.dim()), told, weight)
+        refuse(-gap, lambda: magnitude(costs, target, gap.dim()), told, weight)
     return gap
 
 
@@ -212,7 +212,7 @@ def _check_optimal(cost: torch.Tensor, value: torch.Tensor, weight: torch.Tensor
         "have it solved for"
     )
     with torch.no_grad():
-        refuse((cost - value.to(cost)).abs(), value.abs(), told, weight)
+        refuse((cost - value.to(cost)).abs(), value.abs, told, weight)
 
 
 def _hamming(target: Sequence[torch.Tensor], margin: float) -> list[torch.Tensor]:

@@ -9,7 +9,7 @@ All in the sense of min: a maximisation's gap is z(c) - <c, w>, and nothing else
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -219,8 +219,10 @@ def magnitude(costs: Sequence[torch.Tensor], points: Sequence[torch.Tensor], bat
 _ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-4}
 
 
-def refuse(excess: torch.Tensor, scale: torch.Tensor, told: str, weight: torch.Tensor | None) -> None:
-    """Raise where ``excess`` is more than rounding at ``scale`` explains.
+def refuse(
+    excess: torch.Tensor, scale: Callable[[], torch.Tensor], told: str, weight: torch.Tensor | None
+) -> None:
+    """Raise where ``excess`` is more than rounding at that scale explains.
 
     Args:
         told: With places {of}, which item, and {by}, how much.
@@ -228,7 +230,10 @@ def refuse(excess: torch.Tensor, scale: torch.Tensor, told: str, weight: torch.T
     Raises:
         ValueError: naming the first item.
     """
-    wrong = excess > _ROUNDING.get(excess.dtype, 3e-2) * (1 + scale)
+    rounding = _ROUNDING.get(excess.dtype, 3e-2)
+    if not any_of(excess > rounding):  # whatever the scale: the usual case, cut short
+        return
+    wrong = excess > rounding * (1 + scale())
     if weight is not None:
         wrong = wrong & (weight != 0)
     if any_of(wrong):
