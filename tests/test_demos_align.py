@@ -331,9 +331,10 @@ class TestDemo:
         assert "fewer phone errors" in capsys.readouterr().out
         folder = tmp_path / "align" / "cmudict-small"
         assert json.loads((folder / "align.json").read_text()) == told
-        assert (folder / "align.png").stat().st_size > 10_000
+        for figure in ("curves.svg", "alignment.svg"):
+            assert (folder / figure).stat().st_size > 10_000
         assert set(told["results"]) == {"pretrained", "likelihood", "alignment"}
-        assert told["results"]["alignment"]["seconds_in_alignment"][0] > 0
+        assert told["results"]["alignment"]["processor_seconds_in_alignment"][0] > 0
         assert all(len(p["rows"]) == len(p["costs"]) for p in told["pictures"])
         before = results(folder)
 

@@ -19,6 +19,7 @@ Name = Literal[
     "alignment-softmax",
     "alignment-gumbel",
     "alignment-nll",
+    "alignment-mixed",
     "free-running",
     "scheduled-sampling",
     "minimum-risk",
@@ -53,9 +54,9 @@ class Config(AbstractConfig):
     """words of the test set that are used (all)"""
     methods: tuple[Name, ...] = ("likelihood", "alignment", "free-running")
     """what goes on from the pretrained network, each for the same number of epochs"""
-    pretraining_epochs: int = Field(24, ge=1)
+    pretraining_epochs: int = Field(20, ge=1)
     """passes of maximum likelihood before that"""
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(6, ge=1)
     """passes of each method"""
     batch: int = Field(256, ge=1)
     """words a step, all of one length; rare lengths give smaller batches"""
@@ -66,7 +67,9 @@ class Config(AbstractConfig):
     dropout: float = Field(0.2, ge=0, lt=1)
     """of embeddings and before the outputs"""
     learning_rate: float = Field(3e-3, gt=0, lt=1)
-    """of Adam; the last 40 % of pretraining, and the methods, take 0.3 of it"""
+    """of Adam in the first half of pretraining; in the second it falls towards 0"""
+    method_learning_rate: float = Field(5e-4, gt=0, lt=1)
+    """of Adam in the first epoch of a method; it falls towards 0"""
     rows: Literal["own", "all"] = "own"
     """which outputs are aligned: up to the end that is written, or all"""
     temperature: float = Field(1.0, gt=0)
@@ -75,6 +78,8 @@ class Config(AbstractConfig):
     """of scheduled sampling: how often the network is fed its own phone"""
     samples: int = Field(4, ge=1)
     """of minimum-risk training: outputs drawn a word"""
+    likelihood_weight: float = Field(0.1, ge=0)
+    """of alignment-mixed: the weight of the likelihood, teacher-forced, beside the alignment"""
     beam: int = Field(4, ge=1)
     """width of the beam on the test set, beside greedy decoding"""
 
@@ -95,13 +100,31 @@ class Config(AbstractConfig):
 
     def pretraining(self, seed: int) -> dict[str, Any]:
         """What a pretrained network depends on, as JSON has it."""
-        later = {"methods", "epochs", "rows", "temperature", "rate", "samples", "seeds"}
-        return {**{k: v for k, v in self.what().items() if k not in later}, "seed": seed}
+        return {**{k: v for k, v in self.what().items() if k not in _OF_METHODS}, "seed": seed}
 
     def method(self, name: str, seed: int) -> dict[str, Any]:
-        """What a run of a method depends on, as JSON has it."""
-        kept = {k: v for k, v in self.what().items() if k not in ("methods", "seeds")}
-        return {**kept, "seed": seed, "method": name}
+        """What a run of a method depends on, and nothing that it does not, as JSON has it."""
+        told = self.what()
+        kept = {k: told[k] for k, methods in _OF_METHODS.items() if name in methods}
+        return {**self.pretraining(seed), **kept, "method": name}
+
+
+def _aligned(*feeds: str) -> tuple[str, ...]:
+    return tuple(name for name in NAMES if name.startswith("alignment") and name.endswith(feeds))
+
+
+# Settings that pretraining does not depend on, and the methods that do.
+_OF_METHODS: dict[str, tuple[str, ...]] = {
+    "methods": (),
+    "seeds": (),
+    "epochs": NAMES,
+    "method_learning_rate": NAMES,
+    "rows": _aligned(""),
+    "temperature": _aligned("softmax", "gumbel"),
+    "rate": ("scheduled-sampling",),
+    "samples": ("minimum-risk",),
+    "likelihood_weight": ("alignment-mixed",),
+}
 
 
 def loss_of(name: str, config: Config, watch: Stopwatch) -> Loss:
@@ -118,6 +141,9 @@ def loss_of(name: str, config: Config, watch: Stopwatch) -> Loss:
         "alignment-softmax": aligned("softmax"),
         "alignment-gumbel": aligned("gumbel"),
         "alignment-nll": aligned("greedy", "nll"),
+        "alignment-mixed": lambda: losses.mixture(
+            aligned("greedy")(), losses.maximum_likelihood, config.likelihood_weight
+        ),
         "free-running": losses.free_running_likelihood,
         "scheduled-sampling": lambda: losses.scheduled_sampling(config.rate),
         "minimum-risk": lambda: losses.minimum_risk(config.samples),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -44,18 +45,24 @@ def alignments(summary: dict[str, Any], axes: Any) -> None:
             columns=picture["columns"],
             ax=ax,
         )
-        ax.set(xlabel="target", title=f"value {picture['value']:.2f}")
+        ax.set(xlabel="target", title=f"{picture['trained']}: {picture['value']:.2f}")
     axes[0].set_ylabel("output")
 
 
-def save(summary: dict[str, Any], path: Path) -> None:
-    """Both figures in one file; without pyplot, so that it needs no display."""
+def draw(summary: dict[str, Any], folder: Path, prefix: str = "") -> list[Path]:
+    """curves.svg and alignment.svg; their paths."""
+    paths = [folder / f"{prefix}{name}.svg" for name in ("curves", "alignment")]
     shown = min(SHOWN, len(summary["pictures"]))
-    fig = Figure(figsize=(11, 8), layout="constrained")
-    grid = fig.add_gridspec(2, shown)
-    curves(summary, fig.add_subplot(grid[0, :]))
-    alignments(summary, [fig.add_subplot(grid[1, k]) for k in range(shown)])
-    fig.savefig(path, dpi=120 if path.suffix == ".png" else None)
+    with matplotlib.rc_context({"svg.hashsalt": "lpdiff"}):
+        for path, columns in zip(paths, (1, shown), strict=True):
+            # Without pyplot: needs no display.
+            figure = Figure(figsize=(9, 4) if columns == 1 else (4 * columns, 3.6), layout="constrained")
+            if path is paths[0]:
+                curves(summary, figure.subplots())
+            else:
+                alignments(summary, figure.subplots(1, columns, squeeze=False)[0])
+            figure.savefig(path, metadata={"Date": None})
+    return paths
 
 
 def _band(ax: Any, at: np.ndarray, values: np.ndarray, colour: str, name: str) -> None:

@@ -25,18 +25,18 @@ EXTRA = 3  # steps of a free-running decoder beyond the longest target of the ba
 
 
 class Stopwatch:
-    """Seconds spent within ``with stopwatch.running():``."""
+    """Processor seconds within ``with stopwatch.running():``, whatever else the machine does."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        start = time.perf_counter()
+        start = time.process_time()
         try:
             yield
         finally:
-            self.seconds += time.perf_counter() - start
+            self.seconds += time.process_time() - start
 
 
 def alignment_value(
@@ -151,6 +151,15 @@ def alignment(
         with watch.running():
             value = alignment_value(log_probs, batch.target, lengths, cost=cost, missing=missing)
         return value / batch.lengths
+
+    return loss
+
+
+def mixture(first: Loss, second: Loss, weight: float) -> Loss:
+    """The first loss and ``weight`` times the second."""
+
+    def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
+        return first(model, batch) + weight * second(model, batch)
 
     return loss
 

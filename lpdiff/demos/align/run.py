@@ -52,9 +52,9 @@ def run(config: Config) -> dict[str, Any]:
     summary = record(config, words, runs)
     folder = config.output / "align" / config.corpus
     write(folder / "align.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
-    figures.save(summary, folder / "align.png")
     print(table(summary))
-    print(f"\nRecord and figure: {folder / 'align.json'}, {folder / 'align.png'}")
+    figures.draw(summary, folder)
+    print(f"\nRecord and figures: {folder}")
     return summary
 
 
@@ -82,15 +82,17 @@ def record(config: Config, words: dict[str, int], runs: dict[str, list[dict[str,
         results[name] = {
             **{key: [round(r["result"][key], 3) for r in done] for key in keys},
             "curves": [[round(row["dev_phone_error_rate"], 3) for row in r["metrics"]] for r in done],
-            "seconds": [round(r["seconds"], 1) for r in done],
-            "seconds_in_alignment": [
-                round(sum(row["seconds_in_alignment"] for row in r["metrics"]), 2) for r in done
-            ],
+            **{
+                key: [round(sum(row[key] for row in r["metrics"]), 2) for r in done]
+                for key in ("processor_seconds", "processor_seconds_in_alignment")
+            },
         }
-    pictured = "alignment" if "alignment" in runs else PRETRAINED
-    pictures = runs[PRETRAINED][0]["result"]["pictures"]
-    if pictured != PRETRAINED:
-        pictures = [*pictures, *runs[pictured][0]["result"]["pictures"][-1:]]
+    pictures = [
+        {"trained": f"likelihood, epoch {p['epoch']}", **p} for p in runs[PRETRAINED][0]["result"]["pictures"]
+    ]
+    if "alignment" in runs:
+        last = runs["alignment"][0]["result"]["pictures"][-1]
+        pictures.append({"trained": f"then alignment, epoch {last['epoch']}", **last})
     return {
         "command": " ".join(
             [COMMAND, config.flags(), "" if config.data is None else "--data FOLDER"]
@@ -122,7 +124,7 @@ def table(summary: dict[str, Any]) -> str:
         lines.append(
             f"{name:<20} {interval(found['test_phone_error_rate']).text(2):>14} "
             f"{interval(found['test_word_error_rate']).text(2):>14} {apart:>19} "
-            f"{sum(found['seconds']) / len(found['seconds']):>7.0f} s"
+            f"{interval(found['processor_seconds']).mean:>7.0f} s"
         )
     lines.append("\nfewer phone errors: than maximum likelihood continued, difference of the same seeds")
     return "\n".join(lines)

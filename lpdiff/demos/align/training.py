@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,10 +147,14 @@ class Training(AbstractTraining):
         }
 
     def epoch(self, number: int, step: Step) -> dict[str, float]:
-        early = self.method is None and number < 0.6 * self.epochs
+        left = 1 - number / self.epochs
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * (1.0 if early else 0.3)
-        self.watch.seconds, total = 0.0, 0.0
+            group["lr"] = (
+                self.config.learning_rate * min(1.0, 2 * left)
+                if self.method is None
+                else self.config.method_learning_rate * left
+            )
+        self.watch.seconds, total, start = 0.0, 0.0, time.process_time()
         for batch in self.task.train.batches(self.config.batch, self.generator):
             # The sum over the size of a full batch: a word weighs the same in a small one.
             loss = self.loss(self.model, batch).sum() / self.config.batch
@@ -160,6 +165,7 @@ class Training(AbstractTraining):
             value = float(loss.detach())
             total += value * self.config.batch
             step(loss=value * self.config.batch / len(batch))
+        spent = time.process_time() - start
         rates = self.rates(self.task.dev)
         self.best.offer(rates.phone, number)
         if (number + 1).bit_count() == 1 or number + 1 == self.epochs:  # epochs 1, 2, 4, ..., the last
@@ -168,7 +174,8 @@ class Training(AbstractTraining):
             "loss": total / len(self.task.train),
             "dev_phone_error_rate": rates.phone,
             "dev_word_error_rate": rates.word,
-            "seconds_in_alignment": self.watch.seconds,
+            "processor_seconds": spent,
+            "processor_seconds_in_alignment": self.watch.seconds,
         }
 
     def result(self) -> dict[str, Any]:

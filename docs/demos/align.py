@@ -1,0 +1,240 @@
+"""Write docs/demos/align.md and its figures from the recorded runs in docs/demos/results.
+
+    python docs/demos/align.py
+
+A record is the align.json of one run of ``lpdiff demo align``. A test compares the page with what this
+writes, so a number in the docs cannot drift from its run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from lpdiff.demos.align import figures
+from lpdiff.demos.align.run import PRETRAINED
+from lpdiff.demos.stats import interval, paired
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+
+# Word error rates (%) that others reported, for the whole corpora.
+PUBLISHED = {
+    "dut": 14.70,
+    "fre": 8.50,
+    "gre": 21.00,
+    "hbs_latn": 32.10,
+    "ice": 12.00,
+    "kor": 16.30,
+}
+
+_INTRODUCTION = """\
+# Demo: letters to phones, with the value of an alignment as the loss
+
+How is a word pronounced? A network reads letters and writes phones, and is judged by the phone error rate:
+the edits that turn its output into the reference, over the reference's length. An edit distance is the value
+of a global alignment, a linear program. So the metric itself, made differentiable, can be the loss
+([Gao et al., 2019](https://arxiv.org/abs/1910.08211), section 5). The tables of that paper are not to be had;
+these are our own.
+
+```console
+lpdiff demo align --small                              # about a minute, to see that it works
+lpdiff demo align                                      # 6,000 words of CMUdict, which come with lpdiff
+lpdiff demo align --corpus cmudict --data FOLDER       # FOLDER holds cmudict_g2p/g014b2b.train and .test
+lpdiff demo align --corpus kor --data FOLDER           # and sigmorphon2021/kor_train.tsv and so on
+lpdiff demo align --help                               # all settings; --config FILE reads them from TOML
+```
+
+A run that is stopped, or killed, goes on where it was with the same command, and ends with the same bits.
+Each run has a folder with its settings, a line of metrics an epoch and its result. This page is written by
+`python docs/demos/align.py` from the records in `docs/demos/results`.
+
+## The loss
+
+The decoder is fed with its own output. Of the distributions $p_1, \\dots, p_n$ that it gives up to the end
+that it writes, and the target $y_1, \\dots, y_m$, the loss is the value of
+
+$$
+\\min_{\\text{alignments}} \\sum_{(i, j)\\ \\text{paired}} (1 - p_i(y_j))
+    + \\sum_{i\\ \\text{left out}} (1 - p_i(\\text{end})) + \\sum_{j\\ \\text{missed}} 1
+$$
+
+over $m$: `lpdiff.problems.token_alignment` with a gap cost a position, which the network itself predicts.
+For certain outputs it is the edit distance. A price of missed phones that learned too would only fall: its
+derivative is how many are missed.
+
+## Protocol
+
+A bidirectional GRU reads, a GRU with attention writes. Each seed is trained by maximum likelihood first.
+From its best epoch every method goes on for the same number of epochs, with the same optimiser (Adam) and
+rates that fall towards 0; the methods differ in the loss alone. Epochs are chosen by the phone error rate on
+the development set; the test set is read once, in the end. A word with several pronunciations is an example a
+pronunciation to train with, and is measured against the closest one.
+
+| method | loss |
+|---|---|
+| likelihood | maximum likelihood continued: the decoder is fed the target (teacher forcing) |
+| alignment | the loss above, fed with its likeliest phones |
+| alignment-softmax | fed with mixtures of phones by their probabilities |
+| alignment-gumbel | fed with phones drawn at random, straight-through Gumbel-softmax |
+| alignment-nll | with $-\\log p$ in place of $1 - p$ |
+| alignment-mixed | the alignment, and a small part of the likelihood |
+| free-running | likelihood of the target place by place, fed with its likeliest phones: no alignment |
+| scheduled-sampling | likelihood, fed with its own phones some of the time (Bengio et al., 2015) |
+| minimum-risk | expected edit distance over outputs that are drawn (Shen et al., 2016) |
+"""
+
+_SECTION = """
+## {title}
+
+```console
+{command}
+```
+
+{train} words to train with, {dev} to select by, {test} to test; {parameters} parameters; {pretraining} epochs
+of likelihood, then {epochs} of each method. Error rates on test words (%), mean and 95 % interval, {seeds}
+(Student's t; initial weights and order vary, words do not). *Fewer*: phone errors, and word errors, less than
+likelihood continued, paired by seed; bold where the interval does not hold zero. *Time*: processor seconds an
+epoch.
+
+| method | phone errors | word errors | fewer phone errors | fewer word errors | words, beam {beam} | time |
+|---|---|---|---|---|---|---|
+{rows}
+
+{verdict}
+
+![Learning curves](../figures/demos-align-{name}-curves.svg)
+
+![An alignment over its costs, while the network learns](../figures/demos-align-{name}-alignment.svg)
+
+The alignment itself takes {share} of the time of its epochs. {machine}, Python {python}, torch {torch},
+{threads} thread; other programs ran beside it.
+"""
+
+
+def section(name: str, record: dict[str, Any]) -> str:
+    """The page's text for one record."""
+    config, results, environment = record["config"], record["results"], record["environment"]
+    alone = results[PRETRAINED]
+    count = len(record["seeds"])
+    share = "none"
+    aligned = [found for key, found in results.items() if key.startswith("alignment")]
+    if aligned:
+        spent, total = (
+            sum(sum(found[key]) for found in aligned)
+            for key in ("processor_seconds_in_alignment", "processor_seconds")
+        )
+        share = f"{spent / total:.1%}"
+    return _SECTION.format(
+        title=_title(record),
+        command=record["command"],
+        **{part: f"{words:,}" for part, words in record["words"].items()},
+        parameters=f"{alone['parameters'][0]:,.0f}",
+        pretraining=config["pretraining_epochs"],
+        epochs=config["epochs"],
+        seeds="one seed" if count == 1 else f"{count} seeds",
+        beam=config["beam"],
+        rows="\n".join(_row(key, record) for key in results),
+        verdict=_verdict(record),
+        name=name,
+        share=share,
+        **{key: environment[key] for key in ("machine", "python", "torch", "threads")},
+    )
+
+
+def _title(record: dict[str, Any]) -> str:
+    corpus = record["config"]["corpus"]
+    titles = {
+        "cmudict-small": "The words that come with lpdiff",
+        "cmudict": f"CMUdict, {record['words']['train']:,} words",
+        "dut": "Dutch",
+        "fre": "French",
+        "gre": "Greek",
+        "hbs_latn": "Serbo-Croatian",
+        "ice": "Icelandic",
+        "kor": "Korean",
+    }
+    return titles[corpus]
+
+
+def _row(name: str, record: dict[str, Any]) -> str:
+    found, epochs = record["results"][name], len(record["results"][name]["curves"][0])
+    seconds = interval(found["processor_seconds"]).mean / epochs
+    gains = [""] * 2
+    if name not in (PRETRAINED, "likelihood") and "likelihood" in record["results"]:
+        gains = [_gain(record, name, key) for key in ("phone", "word")]
+    cells = [
+        interval(found["test_phone_error_rate"]).text(2),
+        interval(found["test_word_error_rate"]).text(2),
+        *gains,
+        interval(found["test_word_error_rate_beam"]).text(2),
+        f"{seconds:.1f}",
+    ]
+    return f"| {name} | {' | '.join(cells)} |"
+
+
+def _gain(record: dict[str, Any], name: str, key: str) -> str:
+    found = paired(*(record["results"][k][f"test_{key}_error_rate"] for k in ("likelihood", name)))
+    told = f"{found.mean:+.2f}" + ("" if found.half is None else f" ± {found.half:.2f}")
+    return f"**{told}**" if found.half is not None and abs(found.mean) > found.half else told
+
+
+def _verdict(record: dict[str, Any]) -> str:
+    """What the intervals allow to say of the alignment against likelihood continued and the control."""
+    results, told = record["results"], []
+    for other in ("likelihood", "free-running"):
+        if "alignment" not in results or other not in results:
+            continue
+        for key in ("phone", "word"):
+            name = f"test_{key}_error_rate"
+            gain = paired(results[other][name], results["alignment"][name])
+            if gain.half is None:
+                told.append(f"One seed says nothing of {key} errors against {other}.")
+            elif abs(gain.mean) <= gain.half:
+                told.append(f"Against {other}, these seeds show no difference in {key} errors.")
+            else:
+                way = "fewer" if gain.mean > 0 else "more"
+                told.append(f"Against {other}, the alignment makes {way} {key} errors.")
+    published = PUBLISHED.get(record["config"]["corpus"])
+    if published is not None:
+        best = min(interval(found["test_word_error_rate"]).mean for found in results.values())
+        told.append(
+            f"The baseline of SIGMORPHON 2021, an ensemble, reports {published:.1f} % word errors; the best "
+            f"here is {best:.1f} %."
+        )
+    return " ".join(told)
+
+
+def recorded(results: Path) -> dict[str, dict[str, Any]]:
+    """Records by name, CMUdict first."""
+    found = {
+        path.stem.removeprefix("align-"): json.loads(path.read_text(encoding="utf-8"))
+        for path in results.glob("align-*.json")
+    }
+    return dict(sorted(found.items(), key=lambda item: (not item[0].startswith("cmudict"), item[0])))
+
+
+def page(results: Path = RESULTS) -> str:
+    """The whole page."""
+    text = _INTRODUCTION + "".join(section(name, record) for name, record in recorded(results).items())
+    lessons = results / "align-lessons.md"
+    return text + (lessons.read_text(encoding="utf-8") if lessons.exists() else "")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the records are")
+    parser.add_argument("--page", type=Path, default=HERE / "align.md", help="what to write")
+    parser.add_argument("--figures", type=Path, default=HERE.parent / "figures", help="folder of the figures")
+    given = parser.parse_args(argv)
+    given.page.write_text(page(given.results), encoding="utf-8")
+    print(given.page)
+    for name, record in recorded(given.results).items():
+        for path in figures.draw(record, given.figures, f"demos-align-{name}-"):
+            print(path)
+
+
+if __name__ == "__main__":
+    main()
