@@ -144,6 +144,10 @@ def test_the_folder_of_another_run_is_refused(tmp_path):
 
 def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
     harness.write(tmp_path / "a", "before")
+    # Moved into its place, not written over: who reads the old file goes on reading it.
+    with (tmp_path / "a").open() as old:
+        harness.write(tmp_path / "a", "between")
+        assert old.read() == "before"
 
     def full(_):
         raise OSError("no space left")
@@ -151,7 +155,7 @@ def test_files_are_whole_or_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space"):
         harness.write(tmp_path / "a", "after")
-    assert (tmp_path / "a").read_text() == "before"
+    assert (tmp_path / "a").read_text() == "between"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 

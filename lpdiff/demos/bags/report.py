@@ -45,47 +45,57 @@ def summarise(config: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], comm
     """
     lines = []
     for run in runs:
-        trained = sum(row["seconds_train"] for row in run["metrics"])
+        # Medians: what else the machine did in some epochs says nothing of the method.
+        trained = np.median([row["seconds_train"] for row in run["metrics"]])
+        share = np.median([row["seconds_loss"] / row["seconds_train"] for row in run["metrics"]])
         lines.append(
             {
                 **{key: run["config"][key] for key in ("method", "bag_size", "seed")},
                 "accuracy": run["result"]["accuracy"],
                 "labelled": run["result"]["labelled"],
-                "seconds_epoch": trained / len(run["metrics"]),
-                "share_loss": sum(row["seconds_loss"] for row in run["metrics"]) / trained,
+                "seconds_epoch": _short(float(trained)),
+                "share_loss": _short(float(share)),
                 "accuracies": [row["accuracy"] for row in run["metrics"]],
-                "losses": [row["loss"] for row in run["metrics"]],
+                "losses": [_short(row["loss"]) for row in run["metrics"]],
             }
         )
     first = runs[0]["result"]
-    example = next(
-        (
-            {**run["result"]["example"], "method": run["config"]["method"]}
-            for run in runs
-            if run["config"]["method"] == "matching" and "example" in run["result"]
-        ),
-        None,
-    )
+    pictured = [
+        {**run["result"]["example"], "bag_size": run["config"]["bag_size"]}
+        for run in runs
+        if run["config"]["method"] == "matching" and "example" in run["result"]
+    ]
     return {
         "command": command,
         "config": dict(config),
         "training_images": first["training_images"],
         "test_images": first["test_images"],
         "runs": lines,
-        "example": example,
+        "example": max(pictured, key=lambda one: one["bag_size"], default=None),
         "environment": runs[0].get("environment", environment()),
     }
 
 
+def _short(number: float) -> float:
+    return float(f"{number:.5g}")
+
+
 def save(summary: Mapping[str, Any], folder: Path) -> None:
     """summary.json, and runs.csv with a line a run."""
-    write(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write(folder / "summary.json", _json(summary))
     text = io.StringIO()
     kept = [key for key, value in summary["runs"][0].items() if not isinstance(value, list)]
     writer = csv.DictWriter(text, kept, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(summary["runs"])
     write(folder / "runs.csv", text.getvalue())
+
+
+def _json(summary: Mapping[str, Any]) -> str:
+    """With a line a run, or curves would make thousands."""
+    head = json.dumps({key: value for key, value in summary.items() if key != "runs"}, indent=1)
+    runs = ",\n  ".join(json.dumps(run) for run in summary["runs"])
+    return f'{head.removesuffix("}").rstrip()},\n "runs": [\n  {runs}\n ]\n}}\n'
 
 
 def by(summary: Mapping[str, Any], method: str, size: int) -> list[dict[str, Any]]:
@@ -114,8 +124,8 @@ def table(summary: Mapping[str, Any]) -> str:
     for method in config["methods"]:
         runs = [run for run in summary["runs"] if run["method"] == method]
         cells = [accuracies(summary, method, size).text(1, 100.0) for size in sizes]
-        seconds = float(np.mean([run["seconds_epoch"] for run in runs]))
-        share = float(np.mean([run["share_loss"] for run in runs]))
+        seconds = np.median([run["seconds_epoch"] for run in runs])
+        share = np.median([run["share_loss"] for run in runs])
         lines.append(
             f"{METHODS[method][0]:<26}"
             + "".join(f"{cell:>13}" for cell in cells)
@@ -129,7 +139,7 @@ def table(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(summary: Mapping[str, Any], folder: Path) -> list[Path]:
+def draw(summary: Mapping[str, Any], folder: Path, prefix: str = "") -> list[Path]:
     """accuracy.svg: accuracy against bag size, and learning curves at the largest bag size of 16 at most;
     matching.svg: one training bag's costs with the matching that the loss finds in them."""
     with matplotlib.rc_context({"svg.hashsalt": "lpdiff"}):
@@ -137,12 +147,12 @@ def draw(summary: Mapping[str, Any], folder: Path) -> list[Path]:
         left, right = figure.subplots(1, 2)
         _against_size(left, summary)
         _curves(right, summary)
-        paths = [folder / "accuracy.svg"]
+        paths = [folder / f"{prefix}accuracy.svg"]
         figure.savefig(paths[0], metadata={"Date": None})
         if summary["example"] is not None:
             figure = Figure(figsize=(5, 4), layout="constrained")
             _example(figure.subplots(), summary["example"])
-            paths.append(folder / "matching.svg")
+            paths.append(folder / f"{prefix}matching.svg")
             figure.savefig(paths[1], metadata={"Date": None})
     return paths
 

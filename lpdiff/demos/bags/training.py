@@ -40,15 +40,14 @@ def network(kind: str, shape: tuple[int, ...], classes: int) -> nn.Module:
         return nn.Sequential(
             nn.Flatten(), nn.Linear(size, 128), nn.ReLU(), nn.Linear(128, classes), nn.LogSoftmax(1)
         )
+    # Strides, not pooling: a third of the time on a CPU.
     return nn.Sequential(
-        nn.Conv2d(channels, 16, 3, padding=1),
+        nn.Conv2d(channels, 16, 5, stride=2, padding=2),
         nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
         nn.ReLU(),
-        nn.MaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(32 * (height // 4) * (width // 4), 64),
+        nn.Linear(32 * -(-height // 4) * -(-width // 4), 64),
         nn.ReLU(),
         nn.Linear(64, classes),
         nn.LogSoftmax(1),
