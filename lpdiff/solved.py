@@ -67,8 +67,8 @@ def write(target: Solved, source: Solved, items: np.ndarray) -> None:
 
 
 def write_arrays(target: Judged, source: Judged, items: np.ndarray) -> None:
-    for name, array in vars(source).items():
-        getattr(target, name)[items] = array
+    for name in vars(source):  # read as attributes: what is kept is written out
+        getattr(target, name)[items] = getattr(source, name)
 
 
 def blank(solved: Solved, failed: np.ndarray, status: np.ndarray) -> None:
