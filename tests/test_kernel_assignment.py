@@ -315,12 +315,27 @@ def test_scatter_writes_the_vertex():
     costs = rng.random((8, 4, 7))
     match = run(costs)[0]
     x = np.zeros((8, 28))
-    scatter(match, 7, 2, 8, x)
+    scatter(match, 7, np.ones(1), 2, 8, x)
     assert (x[:2] == 0).all()
     x = x.reshape(8, 4, 7)
     assert (x[2:].sum(2) == 1).all() and (x[2:].argmax(2) == match[2:]).all() and x.sum() == 24
-    scatter(np.full((1, 4), -1, np.int32), 7, 0, 1, nothing := np.zeros((1, 28)))
+    scatter(np.full((1, 4), -1, np.int32), 7, np.ones(1), 0, 1, nothing := np.zeros((1, 28)))
     assert (nothing == 0).all()
+
+
+def test_scatter_multiplies_to_the_bit():
+    factors = np.array([2.5, -1.0, 0.0, -0.0, np.inf, -np.inf, np.nan, 1e-320, -1e-320, 1e308] * 20)
+    match = run(np.random.default_rng(16).random((len(factors), 3, 4)))[0]
+    match[::7] = -1
+    x, product = np.zeros((2, len(factors), 12))
+    scatter(match, 4, np.ones(1), 0, len(x), x)
+    scatter(match, 4, factors, 0, len(x), product)
+    with np.errstate(invalid="ignore"):
+        expected = x * factors[:, None]
+    # The bits of a NaN are the processor's own.
+    np.testing.assert_array_equal(
+        np.nan_to_num(product, nan=7).view(np.int64), np.nan_to_num(expected, nan=7).view(np.int64)
+    )
 
 
 def wrong(rng, cost, match, u, v):

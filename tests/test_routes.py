@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -21,6 +22,7 @@ from test_auto import compare, various_assignments
 
 import lpdiff
 from lpdiff import LinearProgram, Status, UnsupportedError
+from lpdiff.engine import Route
 
 # -- programs ----------------------------------------------------------------------------------------------
 
@@ -626,6 +628,20 @@ def test_a_wrong_proposal_for_one_block(monkeypatch):
     sol = lpdiff.solve(lp, c=c, threads=1)
     torch.testing.assert_close(sol.value, reference.value, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(sol.x, reference.x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["path", "assignment"])
+def test_what_is_kept_is_written_out_beside_the_solutions_of_others(kind):
+    """Items that learned vertices leave go to kernels that write x and y when they are asked for."""
+    lp, rng = {"path": grid(4, 5), "assignment": matching(5)}[kind], np.random.default_rng(17)
+    c = far_costs(rng, 40, lp.n)
+    plan = lpdiff.plan(lp, learn=c[:3], threads=1)
+    first = dataclasses.replace(plan.routes[0].backend, pivots=0)  # no way from one vertex to the next
+    plan.routes = (Route(first, first.prepare(lp.form)), *plan.routes[1:])
+    sol, reference = lpdiff.solve(lp, c=c, plan=plan), lpdiff.solve(lp, c=c, solver="highs")
+    assert set(by(sol)) == {"vertices", kind}
+    torch.testing.assert_close(sol.x, reference.x)
+    torch.testing.assert_close(sol.y @ torch.tensor(lp.row_lower), reference.value)
 
 
 # -- planning ----------------------------------------------------------------------------------------------

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
-from ..backend import AbstractBackend, BatchSolution, Capabilities, Certified
+from ..backend import AbstractBackend, AbstractKept, AbstractVertices, BatchSolution, Capabilities, Certified
 from ..batch import run_spans, threads_for
 from ..fitting import AssignmentFit, Roles, unit_assignment
 from ..network import Bipartite
@@ -173,25 +173,55 @@ def _compact(rows: np.ndarray) -> slice | np.ndarray:
     return slice(first, last + 1) if last - first + 1 == len(rows) else rows
 
 
+@plain_dataclass(eq=False)
+class Matchings(AbstractVertices):
+    """1 at the matched pairs of each item; nothing where the item has no matching."""
+
+    match: np.ndarray  # (B, R) int32
+    columns: int
+
+    def array(self) -> np.ndarray:
+        return self.times(np.ones(1))
+
+    def times(self, factors: np.ndarray) -> np.ndarray:
+        from ..kernels.matching import scatter
+
+        size, rows = self.match.shape
+        x = np.zeros((size, rows * self.columns))
+        scatter(self.match, self.columns, factors, 0, size, x)
+        return x
+
+
+@plain_dataclass(eq=False)
+class Potentials(AbstractKept):
+    """y, kept as the potentials of rows and columns of natural costs."""
+
+    state: _State
+    u: np.ndarray
+    v: np.ndarray
+
+    def array(self) -> np.ndarray:
+        y = np.empty((len(self.u), self.u.shape[1] + self.v.shape[1]))
+        self.state.write_duals(y, self.u, self.v, self.state.pairs.order == "rows")
+        return y
+
+
 def _solve_in_place(state: _State, data: Data, threads: int) -> BatchSolution:
     """Unit scales, every pair there, in order: the kernel reads the costs where they lie."""
-    kernels, size, (rows, columns) = state.kernels, data.size, state.natural_shape
+    kernels, size, (rows, columns), c = state.kernels, data.size, state.natural_shape, data.c
     match, u, v = np.empty((size, rows), dtype=np.int32), np.empty((size, rows)), np.empty((size, columns))
-    x, y, status = np.zeros((size, rows * columns)), np.empty((size, rows + columns)), np.empty(size, np.int8)
-    # The primal residual is 0, of 0 and 1 in every row and column once: the certificate saw to it.
-    judged = Certified(np.empty(size), np.empty(size), np.zeros(size), np.empty(size))
-    ok = np.empty(size, dtype=bool)
+    status, ok = np.empty(size, dtype=np.int8), np.empty(size, dtype=bool)
+    value, gap, dual = np.empty((3, size))
 
     def work(start: int, stop: int) -> None:
-        kernels.solve(data.c, rows, columns, start, stop, match, u, v, status)
-        kernels.certify(
-            *(data.c, match, u, v, TOLERANCE, start, stop),
-            *(ok, judged.gap, judged.dual_residual, judged.value),
-        )
-        kernels.scatter(match, columns, start, stop, x)
+        kernels.solve(c, rows, columns, start, stop, match, u, v, status)
+        kernels.certify(c, match, u, v, TOLERANCE, start, stop, ok, gap, dual, value)
 
     run_spans(size, threads_for(3.5 * size * rows * columns, threads), work)
-    state.write_duals(y, u, v, state.pairs.order == "rows")
+    x: Any = Matchings(match, columns)  # x and y where they are asked for
+    y: Any = Potentials(state, u, v)
+    # The primal residual is 0, of 0 and 1 in every row and column once: the certificate saw to it.
+    judged = Certified(value, gap, np.zeros(size), dual)
     out = BatchSolution(x, y, status, None, np.zeros(size, dtype=np.int64), certificate=judged)
     refuse(out, ok)
     return out

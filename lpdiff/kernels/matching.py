@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from lpdiff.kernels import lanes as w
-from lpdiff.kernels.jit import B1W, F1W, F2, F2W, I2, REAL, SIZE, kernel
+from lpdiff.kernels.jit import B1W, F1, F1W, F2, F2W, I2, REAL, SIZE, kernel
 
 __all__ = ["certify", "scatter"]
 
@@ -105,10 +105,18 @@ def certify(cost, match, u, v, tolerance, start, stop, ok, gap, dual_residual, v
         ok[item] = fine and abs(total - dual) < np.inf and top < _INFINITE
 
 
-@kernel([(I2, SIZE, SIZE, SIZE, F2W)])
-def scatter(match, columns, start, stop, x):  # type: ignore[no-untyped-def]
-    """x (B, R*K), given as zeros: 1 at the matched pairs of items ``start`` to ``stop``."""
+@kernel([(I2, SIZE, F1, SIZE, SIZE, F2W)], small=2_000)
+def scatter(match, columns, factors, start, stop, x):  # type: ignore[no-untyped-def]
+    """x (B, R*K), given as zeros: 1 at the matched pairs of items ``start`` to ``stop``, times their factors.
+
+    factors (1|B,). Zeros are those of the product, too: with a sign, or NaN.
+    """
     for item in range(start, stop):
+        factor = factors[item if len(factors) > 1 else 0]
+        nothing = 0.0 * factor
+        if not 1.0 / nothing > 0.0:
+            for j in range(x.shape[1]):
+                x[item, j] = nothing
         for i in range(match.shape[1]):
             if match[item, i] >= 0:
-                x[item, i * columns + match[item, i]] = 1.0
+                x[item, i * columns + match[item, i]] = factor
