@@ -33,7 +33,7 @@ from .peers import THREADS, Missing, need
 from .report import duration
 from .structure import forget_peak, fresh, memory, timed, versions_of
 
-SAMPLE = 0.02  # seconds of a sample
+SAMPLE = 0.2  # seconds of a sample, and of the calls before it: a training loop is in its stride for longer
 GAP, OPEN, BATCH = 0.4, 0.9, 64
 SOFT = "soft-DTW (pysdtw)"
 LOOP = "SciPy loop over images"
@@ -248,7 +248,7 @@ def measure(work: Work, repeats: int) -> dict[str, Any]:
         for name, run in runs.items():
             if name in work.few and turn >= max(3, min(repeats, int(5 / seconds[name]))):
                 continue
-            calls = max(1, min(100, int(SAMPLE / seconds[name])))
+            calls = max(1, min(1000, int(SAMPLE / seconds[name])))
             times[name].append(timed(run, calls))
     entries = {
         name: {"seconds": taken, "per_unit": statistics.median(taken) / work.units}

@@ -250,8 +250,8 @@ order); with what has been published for the method, which should lie within a s
 |---|---|---|---|---|
 {rows}
 
-SPO+ training on the same data, model and batches, here and by PyEPO with OR-Tools; the gradients of both
-agree:
+SPO+ training, here and by PyEPO with OR-Tools, each with the data set, batches and loss of its own
+documentation, on the same data and model; the gradients of both agree:
 
 | grid | lpdiff, a batch | PyEPO, a batch | | asked | |
 |---|---|---|---|---|---|

@@ -38,7 +38,7 @@ from .peers import CONTESTANTS, LOOSE, THREADS, Missing, Problem, Run
 from .report import asked
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = 0.02  # seconds of a sample
+SAMPLE = 0.2  # seconds of a sample, and of the calls before it: a training loop is in its stride for longer
 PAUSE = 0.0 if "PYTEST_CURRENT_TEST" in os.environ else 0.25  # seconds before it
 SECONDS = 20.0  # a contestant may take, beyond three repeats
 TOLERANCE = 1e-6  # of values and gradients, relative
@@ -143,7 +143,7 @@ def measure(work: Work, *, repeats: int, quick: bool = False, solver: Any = "aut
         allowed = max(3, min(repeats, int(SECONDS / seconds)))
         # What is short is called several times in a row, as timeit does: else the clock and what other
         # contestants left in the processor's caches would be measured.
-        calls = max(1, min(100, int(SAMPLE / seconds)))
+        calls = max(1, min(1000, int(SAMPLE / seconds)))
         entries[name] = {
             "items": items,
             "apart": apart,

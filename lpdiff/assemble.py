@@ -71,8 +71,9 @@ def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, A
         c: torch.Tensor = given["c"]
         if witnesses.get("c") is c and _is_usual(lp, c):
             shape = tuple(c.shape[:-1])
-            costs = lp.form.to_min(c if len(shape) == 1 else c.reshape(_count(shape), lp.n))
-            return Inputs([costs, None, None, None, None, None], None, shape, torch.float64, c.device)
+            costs = c if c.dtype is torch.float64 else c.to(torch.float64)
+            costs = lp.form.to_min(costs if len(shape) == 1 else costs.reshape(_count(shape), lp.n))
+            return Inputs([costs, None, None, None, None, None], None, shape, c.dtype, c.device)
     bounds = given.get("bounds")
     _refuse_pairs(lp, bounds)
     given = {key: value for key, value in given.items() if key != "bounds"} | _bounds_pair(bounds)
@@ -107,10 +108,10 @@ def assemble(lp: LinearProgram, given: dict[str, Any], witnesses: Mapping[str, A
 
 
 def _is_usual(lp: LinearProgram, c: Any) -> bool:
-    """A batch of costs that needs no change: the usual call, which goes without the detours of the others."""
+    """A batch of costs as models predict them: the usual call, which goes without the others' detours."""
     return (
         isinstance(c, torch.Tensor)
-        and c.dtype is torch.float64
+        and (c.dtype is torch.float64 or c.dtype is torch.float32)
         and c.is_cpu
         and c.layout is torch.strided
         and c.dim() > 1

@@ -190,6 +190,12 @@ def directional(
 # -- pieces ------------------------------------------------------------------------------------------------
 
 
+_INFEASIBLE = (
+    "target{of} is not feasible: it costs {by} less than the optimum. Solve for targets with lpdiff, check "
+    "the order of their variables, or give all kinds of costs that the problem has"
+)
+
+
 def _gap(
     objective: Objective,
     costs: Sequence[torch.Tensor],
@@ -197,12 +203,7 @@ def _gap(
     weight: torch.Tensor | None,
 ) -> torch.Tensor:
     gap = objective.gap(costs, target)
-    told = (
-        "target{of} is not feasible: it costs {by} less than the optimum. Solve for targets with lpdiff, "
-        "check the order of their variables, or give all kinds of costs that the problem has"
-    )
-    with torch.no_grad():
-        refuse(-gap, lambda: magnitude(costs, target, gap.dim()), told, weight)
+    refuse(gap.detach(), lambda: magnitude(costs, target, gap.dim()), _INFEASIBLE, weight)
     return gap
 
 
@@ -211,8 +212,8 @@ def _check_optimal(cost: torch.Tensor, value: torch.Tensor, weight: torch.Tensor
         "target{of} is not optimal for the true costs: it differs from value by {by}. Leave target out to "
         "have it solved for"
     )
-    with torch.no_grad():
-        refuse((cost - value.to(cost)).abs(), value.abs, told, weight)
+    apart = (cost - value.to(cost)).detach().abs()
+    refuse(-apart, value.detach().abs, told, weight)
 
 
 def _hamming(target: Sequence[torch.Tensor], margin: float) -> list[torch.Tensor]:

@@ -212,17 +212,17 @@ def objective_of(program: Any, how: dict[str, Any]) -> Objective:
 
 
 def magnitude(costs: Sequence[torch.Tensor], points: Sequence[torch.Tensor], batch: int) -> torch.Tensor:
-    """<|c|, |x|>, (*batch,): the scale of what rounding does to <c, x>."""
-    return inner([c.abs() for c in costs], [x.abs() for x in points], batch)
+    """<|c|, |x|>, (*batch,): the scale of what rounding does to <c, x>; carries no gradient."""
+    return inner([c.detach().abs() for c in costs], [x.detach().abs() for x in points], batch)
 
 
 _ROUNDING = {torch.float64: 1e-6, torch.float32: 1e-4}
 
 
 def refuse(
-    excess: torch.Tensor, scale: Callable[[], torch.Tensor], told: str, weight: torch.Tensor | None
+    slack: torch.Tensor, scale: Callable[[], torch.Tensor], told: str, weight: torch.Tensor | None
 ) -> None:
-    """Raise where ``excess`` is more than rounding at that scale explains.
+    """Raise where ``slack`` is further below zero than rounding at that scale explains.
 
     Args:
         told: With places {of}, which item, and {by}, how much.
@@ -230,15 +230,15 @@ def refuse(
     Raises:
         ValueError: naming the first item.
     """
-    rounding = _ROUNDING.get(excess.dtype, 3e-2)
-    if not any_of(excess > rounding):  # whatever the scale: the usual case, cut short
+    rounding = _ROUNDING.get(slack.dtype, 3e-2)
+    if not any_of(slack < -rounding):  # whatever the scale: the usual case, cut short
         return
-    wrong = excess > rounding * (1 + scale())
+    wrong = slack < -rounding * (1 + scale())
     if weight is not None:
         wrong = wrong & (weight != 0)
     if any_of(wrong):
         item = first_item(wrong)
-        by = "much" if excess.dim() != len(item) else f"{float(excess[item]):.3g}"
+        by = "much" if slack.dim() != len(item) else f"{-float(slack[item]):.3g}"
         place = "" if not item else f" of item {item[0] if len(item) == 1 else item}"
         raise ValueError(told.format(of=place, by=by))
 
