@@ -173,6 +173,7 @@ def _against_size(axes: Axes, summary: Mapping[str, Any]) -> None:
             markersize=4,
             capsize=2,
             linewidth=1.2,
+            linestyle="--" if method == "matching-lp" else "-",  # which lies on the matching
             label=METHODS[method][0],
         )
     axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
