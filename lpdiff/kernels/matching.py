@@ -19,24 +19,29 @@ _INFINITE = 1e20  # magnitudes from here on are; a cost of inf is no cost, but f
 
 
 @_inner
-def _row_slack(c, i, price, v, columns):  # type: ignore[no-untyped-def]
-    """Row i: the least c_ij - u_i - v_j, and the largest finite |c_ij|. A slack of NaN counts as -inf."""
-    low, top, worst, u = w.fill(np.inf), w.fill(0.0), w.fill(-np.inf), w.fill(price)
+def _least_slack(c, u, v):  # type: ignore[no-untyped-def]
+    """The least c_ij - u_i - v_j, and the largest finite |c_ij|. A slack of NaN counts as -inf."""
+    columns = len(v)
+    low, top, worst = w.fill(np.inf), w.fill(0.0), w.fill(-np.inf)
+    infinite, nothing = w.fill(np.inf), w.fill(0.0)
     full = columns // 8 * 8
-    for j in range(0, full, 8):
-        cost = w.load(c, i * columns + j)
-        d = w.subtract(w.subtract(cost, u), w.load(v, j))
-        low = w.least(low, w.choose(w.less(worst, d), d, worst))
-        large = w.size(cost)
-        top = w.greatest(top, w.choose(w.less(large, w.fill(np.inf)), large, w.fill(0.0)))
-    least, most = w.least_of(low), -w.least_of(w.subtract(w.fill(0.0), top))
-    for j in range(full, columns):
-        cost_j = c[i * columns + j]
-        slack = cost_j - price - v[j]
-        least = min(least, slack if slack > -np.inf else -np.inf)
-        if most < abs(cost_j) < np.inf:
-            most = abs(cost_j)
-    return least, most
+    least, most = np.inf, 0.0
+    for i in range(len(u)):
+        price = u[i]
+        prices = w.fill(price)
+        for j in range(0, full, 8):
+            cost = w.load(c, i * columns + j)
+            d = w.subtract(w.subtract(cost, prices), w.load(v, j))
+            low = w.least(low, w.choose(w.less(worst, d), d, worst))
+            large = w.size(cost)
+            top = w.greatest(top, w.choose(w.less(large, infinite), large, nothing))
+        for j in range(full, columns):
+            cost_j = c[i * columns + j]
+            slack = cost_j - price - v[j]
+            least = min(least, slack if slack > -np.inf else -np.inf)
+            if most < abs(cost_j) < np.inf:
+                most = abs(cost_j)
+    return min(least, w.least_of(low)), max(most, -w.least_of(w.subtract(w.fill(0.0), top)))
 
 
 @_inner
@@ -71,7 +76,7 @@ def certify(cost, match, u, v, tolerance, start, stop, ok, gap, dual_residual, v
         for k in range(columns):
             taken[k] = False
         proper = True
-        total, dual, residual, top = 0.0, 0.0, 0.0, 0.0
+        total, dual = 0.0, 0.0
         for i in range(rows):
             k = match[item, i]
             if k < 0 or k >= columns or taken[k] or not abs(c[i * columns + k]) < np.inf:
@@ -85,9 +90,8 @@ def certify(cost, match, u, v, tolerance, start, stop, ok, gap, dual_residual, v
             gap[item], dual_residual[item], value[item] = np.nan, np.nan, np.nan
             continue
         y = v[item]
-        for i in range(rows):
-            low, size = _row_slack(c, i, u[item, i], y, columns)
-            residual, top = max(residual, -low), max(top, size)
+        low, top = _least_slack(c, u[item], y)
+        residual = max(0.0, -low)
         floor = 0.01 * own * top
         fine = residual <= floor or _no_pair_is_cheaper(c, u[item], y, own, floor)
         for i in range(rows):
