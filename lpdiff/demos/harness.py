@@ -296,4 +296,5 @@ def _short(metrics: Mapping[str, float]) -> dict[str, str]:
 
 
 def _line(result: Mapping[str, Any]) -> str:
-    return "   ".join(f"{k} {v:.4g}" for k, v in result.items() if isinstance(v, int | float))
+    numbers = {k: v for k, v in result.items() if isinstance(v, int | float)}
+    return "   ".join(f"{k} {v if isinstance(v, int) else format(v, '.4g')}" for k, v in numbers.items())

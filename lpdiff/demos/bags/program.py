@@ -37,7 +37,7 @@ class Config(AbstractConfig):
         "methods": ("supervised", "matching", "proportions-matching", "proportions"),
         "epochs": 15,
         "warmup": 5,
-        "seeds": 2,
+        "seeds": 3,
     }
     OTHERWISE: ClassVar[frozenset[str]] = AbstractConfig.OTHERWISE | {"data"}
 
