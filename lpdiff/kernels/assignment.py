@@ -35,12 +35,13 @@ _HUGE = 1e100  # finite costs above are declined, so that no difference of poten
 
 
 @inner
-def _row_minimum(c, ends, i, v, columns):  # type: ignore[no-untyped-def]
-    """min over j of c_ij - v_j; a column with v_j = -inf is left out."""
-    low = w.fill(np.inf)
+def _least_but(c, ends, i, v, columns, k):  # type: ignore[no-untyped-def]
+    """min over j of c_ij - v_j, column k left out."""
+    low, out, at = w.fill(np.inf), w.fill(np.inf), w.fill_index(k)
     for j in range(0, columns, 8):
         cost = w.load(c, i * columns + j) if j + 8 <= columns else w.load(ends, i * 8)
-        low = w.least(low, w.subtract(cost, w.load(v, j)))
+        h = w.subtract(cost, w.load(v, j))
+        low = w.least(low, w.choose(w.same(w.add(w.lanes(), w.fill_index(j)), at), out, h))
     return w.least_of(low)
 
 
@@ -55,9 +56,11 @@ def _two_minima(c, ends, i, v, columns):  # type: ignore[no-untyped-def]
         second = w.least(second, w.greatest(low, h))
         low = w.least(low, h)
     best = w.least_of(low)
-    at = w.add(at, w.lanes())
-    j = w.first_of(w.same(low, w.fill(best)), at)
-    return best, j, w.least_of(w.choose(w.same(at, w.fill_index(j)), second, low))
+    winners = w.same(low, w.fill(best))
+    several = np.int64(w.bits(winners))  # more than one lane has it: then it is the second, too
+    j = w.first_of(winners, w.add(at, w.lanes()))
+    others = w.least_of(w.choose(winners, second, low))
+    return best, j, best if several & (several - 1) else others
 
 
 @inner
@@ -119,10 +122,8 @@ def _reduce(c, ends, rows, columns, v, pred, row_of, col_of, free):  # type: ign
             col_of[i] = -2 - j
         else:
             # Row i is tight on j alone: v_j may fall until the row is tight on its second column also.
-            keep = v[j]
-            v[j] = -np.inf
-            low = _row_minimum(c, ends, i, v, columns)
-            v[j] = keep - low if low < np.inf else keep
+            low = _least_but(c, ends, i, v, columns, j)
+            v[j] -= low if low < np.inf else 0.0
     return count
 
 
@@ -337,11 +338,12 @@ def solve(cost, rows, columns, start, stop, match, u, v, status):  # type: ignor
             price[j], pred[j] = np.inf, 0
         for j in range(columns):
             row_of[j] = -1
-        sound = True
         for i in range(rows):
             free[i], col_of[i] = i, -1
             for j in range(width - 8, columns if width > columns else 0):
                 ends[i * 8 + j - width + 8] = c[i * columns + j]
+        sound = True
+        for i in range(rows):  # a loop of its own: ends are read as vectors, once they are written
             sound &= _column_minima(c, ends, i, price, pred, columns)
         count = rows
         square = rows == columns and sound
@@ -357,13 +359,14 @@ def solve(cost, rows, columns, start, stop, match, u, v, status):  # type: ignor
                 c, ends, columns, price, work, dist, final, pred, row_of, col_of, done, empty, free, count
             ):
                 count = -1
-        status[item] = 7 if not sound else 0 if count >= 0 else 1
+        solved = sound and count >= 0
+        status[item] = 0 if solved else 1 if sound else 7
         for i in range(rows):
-            j = col_of[i] if status[item] == 0 else -1
+            j = col_of[i] if solved else -1
             match[item, i] = j
             u[item, i] = c[i * columns + j] - price[j] if j >= 0 else np.nan
         for j in range(columns):
-            v[item, j] = price[j] if status[item] == 0 else np.nan
+            v[item, j] = price[j] if solved else np.nan
 
 
 @kernel([(F2, SIZE, SIZE, SIZE, SIZE, I2, F2W, F2W, B1)])
