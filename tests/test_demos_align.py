@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import random
 from pathlib import Path
@@ -20,6 +21,7 @@ from lpdiff.demos.align import data, losses, metrics, run, training
 from lpdiff.demos.align.config import NAMES, Config, loss_of
 from lpdiff.demos.align.model import Transcriber
 
+DEMOS = Path(__file__).parents[1] / "docs" / "demos"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -400,3 +402,51 @@ class TestDemo:
              "--methods", "alignment", "--output", str(tmp_path)]
         )  # fmt: skip
         assert str(SHARED) not in json.dumps(told)
+
+
+@pytest.fixture(scope="module")
+def script():
+    """docs/demos/align.py, which is no part of a package."""
+    spec = importlib.util.spec_from_file_location("docs_demos_align", DEMOS / "align.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class TestPage:
+    def test_it_is_what_the_records_give(self, script):
+        assert (DEMOS / "align.md").read_text() == script.page(), "run python docs/demos/align.py"
+
+    def test_the_figures_are_there(self, script, tmp_path):
+        script.main(["--page", str(tmp_path / "align.md"), "--figures", str(tmp_path)])
+        drawn = sorted(path.name for path in tmp_path.glob("*.svg"))
+        assert drawn == sorted(p.name for p in (DEMOS.parent / "figures").glob("demos-align-*.svg")) and drawn
+
+    @pytest.mark.parametrize("path", sorted(DEMOS.glob("results/align-*.json")), ids=lambda path: path.stem)
+    def test_records_are_whole_and_those_of_their_command(self, path, tmp_path):
+        record = json.loads(path.read_text())
+        config, seeds = record["config"], record["seeds"]
+        assert set(record["results"]) == {run.PRETRAINED, *config["methods"]}
+        assert seeds == list(range(config["seed"], config["seed"] + config["seeds"]))
+        for name, found in record["results"].items():
+            epochs = config["pretraining_epochs" if name == run.PRETRAINED else "epochs"]
+            assert all(len(curve) == epochs for curve in found["curves"])
+            assert all(len(values) == len(seeds) for values in found.values())
+            for seed, curve in enumerate(found["curves"]):
+                # The epoch that was tested is the best one on the development set, and no other.
+                assert found["dev_phone_error_rate"][seed] == min(curve)
+                assert found["best_epoch"][seed] == curve.index(min(curve)) + 1
+        words = record["command"].removeprefix("lpdiff demo align")
+        words = words.replace("FOLDER", str(tmp_path)).split()
+        told = Config.read([*words, "--output", str(tmp_path)], command="lpdiff demo align")
+        assert told.what() == config
+        assert all(name in run.table(record) for name in config["methods"])
+
+    def test_a_changed_number_changes_it(self, script, tmp_path):
+        for path in DEMOS.glob("results/align-*"):
+            (tmp_path / path.name).write_text(path.read_text())
+        path = next(tmp_path.glob("align-*.json"))
+        record = json.loads(path.read_text())
+        record["results"]["likelihood"]["test_phone_error_rate"][0] += 0.5
+        path.write_text(json.dumps(record))
+        assert script.page(tmp_path) != (DEMOS / "align.md").read_text()

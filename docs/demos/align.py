@@ -190,21 +190,19 @@ def _verdict(record: dict[str, Any]) -> str:
         for key in ("phone", "word"):
             name = f"test_{key}_error_rate"
             gain = paired(results[other][name], results["alignment"][name])
-            if gain.half is None:
-                told.append(f"One seed says nothing of {key} errors against {other}.")
-            elif abs(gain.mean) <= gain.half:
-                told.append(f"Against {other}, these seeds show no difference in {key} errors.")
+            if gain.half is None or abs(gain.mean) <= gain.half:
+                found = "no difference that these seeds show"
             else:
-                way = "fewer" if gain.mean > 0 else "more"
-                told.append(f"Against {other}, the alignment makes {way} {key} errors.")
+                found = f"{'fewer' if gain.mean > 0 else 'more'} by {abs(gain.mean):.2f} ± {gain.half:.2f}"
+            told.append(f"- {key.capitalize()} errors of the alignment against {other}: {found}.")
     published = PUBLISHED.get(record["config"]["corpus"])
     if published is not None:
         best = min(interval(found["test_word_error_rate"]).mean for found in results.values())
         told.append(
-            f"The baseline of SIGMORPHON 2021, an ensemble, reports {published:.1f} % word errors; the best "
-            f"here is {best:.1f} %."
+            f"- The baseline of SIGMORPHON 2021, an ensemble, reports {published:.1f} % word errors; "
+            f"the best here is {best:.1f} %."
         )
-    return " ".join(told)
+    return "\n".join(told)
 
 
 def recorded(results: Path) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,7 @@ def curves(summary: dict[str, Any], ax: Any) -> None:
         values = np.hstack((start, values))
         _band(ax, epochs + np.arange(values.shape[1]), values, colour, name)
     ax.set(xlabel="epoch", ylabel="phone error rate, development set (%)")
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False)
     ax.spines[["top", "right"]].set_visible(False)
 
