@@ -379,6 +379,10 @@ class TestDemo:
         trained = training.Training(config, task, 0, tmp_path)
         rows = [trained.epoch(k, lambda **_: None) for k in range(20)]
         assert rows[-1]["dev_phone_error_rate"] < 30 < rows[0]["dev_phone_error_rate"]
+        with torch.no_grad():
+            trained.model.output.bias[1] += 50
+        trained.result()  # of the best epoch, whatever came after it
+        assert trained.rates(task.dev).phone == trained.best.score
 
     @pytest.mark.parametrize(
         ("flags", "reason"),
