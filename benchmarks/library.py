@@ -33,7 +33,7 @@ from .peers import THREADS, Missing, need
 from .report import duration
 from .structure import forget_peak, fresh, memory, timed, versions_of
 
-SAMPLE = 0.2  # seconds of a sample, and of the calls before it: a training loop is in its stride for longer
+SAMPLE = 0.1  # seconds of a sample, and of the calls before it: a training loop is in its stride for longer
 GAP, OPEN, BATCH = 0.4, 0.9, 64
 SOFT = "soft-DTW (pysdtw)"
 LOOP = "SciPy loop over images"

@@ -38,7 +38,7 @@ from .peers import CONTESTANTS, LOOSE, THREADS, Missing, Problem, Run
 from .report import asked
 
 ROOT = Path(__file__).parent.parent
-SAMPLE = 0.2  # seconds of a sample, and of the calls before it: a training loop is in its stride for longer
+SAMPLE = 0.1  # seconds of a sample, and of the calls before it: a training loop is in its stride for longer
 PAUSE = 0.0 if "PYTEST_CURRENT_TEST" in os.environ else 0.25  # seconds before it
 SECONDS = 20.0  # a contestant may take, beyond three repeats
 TOLERANCE = 1e-6  # of values and gradients, relative
