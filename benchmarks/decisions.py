@@ -26,12 +26,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler
+from torch.utils.data import DataLoader
 
 import lpdiff
 from lpdiff import gradients, losses
 from lpdiff.batch import available_threads
-from lpdiff.predict import Item, SolvedDataset, evaluate_model, generators
+from lpdiff.predict import Item, SolvedDataset, batches, evaluate_model, generators
 
 from .peers import THREADS, Missing, need
 from .report import duration
@@ -108,15 +108,13 @@ METHODS = (
 # -- what is learned ---------------------------------------------------------------------------------------
 
 
-def batches(data: SolvedDataset, seed: int) -> DataLoader[Item]:
-    """Batches in random order, each taken at once."""
-    order = RandomSampler(data, generator=torch.Generator().manual_seed(seed))
-    return DataLoader(data, sampler=BatchSampler(order, BATCH, drop_last=False), batch_size=None)
+def shuffled(data: SolvedDataset, seed: int) -> DataLoader[Item]:
+    return batches(data, BATCH, shuffle=True, generator=torch.Generator().manual_seed(seed))
 
 
 def learn(model: nn.Module, loss: LossOf, data: SolvedDataset, seed: int, epochs: int) -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=RATE)
-    order = batches(data, seed)
+    order = shuffled(data, seed)
     for _ in range(epochs):
         for item in order:
             optimiser.zero_grad()
@@ -175,7 +173,7 @@ class Contestant:
 
 def ours(data: SolvedDataset) -> Contestant:
     loss = losses.SPOPlus(data.program)
-    return Contestant(lambda p, c, w, z, *_: loss(p, c, w), batches(data, 0))
+    return Contestant(lambda p, c, w, z, *_: loss(p, c, w), shuffled(data, 0))
 
 
 def pyepo(data: SolvedDataset, grid: tuple[int, int]) -> Contestant:

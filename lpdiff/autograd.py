@@ -20,7 +20,16 @@ import torch
 
 from .status import UnsupportedError
 
-__all__ = ["AbstractOperation", "NumpyNode", "any_of", "apply", "eager", "first_item", "transforms_active"]
+__all__ = [
+    "AbstractOperation",
+    "NumpyNode",
+    "any_of",
+    "apply",
+    "eager",
+    "first_item",
+    "reduce_to",
+    "transforms_active",
+]
 
 Tensors = tuple[torch.Tensor | None, ...]
 P = ParamSpec("P")
@@ -144,6 +153,13 @@ def eager(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return wrapper
+
+
+def reduce_to(gradient: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Sum over the items that share an input."""
+    if like.shape[0] == 1 and gradient.shape[0] != 1:
+        return gradient.sum(0, keepdim=True)
+    return gradient
 
 
 def any_of(mask: torch.Tensor) -> bool:

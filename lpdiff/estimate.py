@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .autograd import AbstractOperation, Tensors, apply
-from .gradients import AbstractEstimator, Argmin
+from .autograd import AbstractOperation, Tensors, apply, reduce_to
+from .gradients import AbstractEstimator
 from .refusals import changed_error, moved_error, reverse_only_error
 from .status import Certificate, UnsupportedError
 
@@ -101,8 +101,7 @@ class EstimateOperation(AbstractOperation):
                 width = math.prod(theta.shape[1:])
                 if needs[k]:
                     part = gc[:, place : place + width].reshape(len(gc), *theta.shape[1:])
-                    shared = len(theta) == 1 and len(part) != 1
-                    result[k] = (part.sum(0, keepdim=True) if shared else part).to(theta.dtype)
+                    result[k] = reduce_to(part, theta).to(theta.dtype)
                 place += width
         return tuple(result)
 
@@ -158,11 +157,7 @@ class _Point:
         self.x = self.taken(x)
         self.fixed = [a if a is None or len(a) == 1 else a[self.items] for a in arrays[operation.costs : -2]]
 
-    @property
-    def argmin(self) -> Argmin:
-        return self._argmin
-
-    def _argmin(self, costs: np.ndarray, items: np.ndarray | None = None) -> np.ndarray:
+    def argmin(self, costs: np.ndarray, items: np.ndarray | None = None) -> np.ndarray:
         if len(costs) == 0:
             return np.zeros_like(costs)
         places, fixed = self.items, self.fixed

@@ -102,7 +102,6 @@ class Evaluation:
     solution: Solution | None = None
     found: tuple[torch.Tensor, ...] = ()
     estimates: dict[bool, list[torch.Tensor]] = field(default_factory=dict)
-    seeds: list[int | None] = field(default_factory=list)
 
     @property
     def ok(self) -> torch.Tensor:
@@ -130,7 +129,7 @@ class Evaluation:
         that smooths changes the moments themselves.
         """
         if isinstance(self.rule, AbstractEstimator):
-            return self._estimated(self.rule)[k]
+            return self._estimated()[k]
         return self.inputs.like_user(self._plain(k))
 
     def total(self, k: int = 0) -> torch.Tensor:
@@ -164,7 +163,13 @@ class Evaluation:
     def _costs(self) -> list[torch.Tensor | None]:
         return self.inputs.flat[: costs_of(self.problem.parameters)]
 
-    def _estimated(self, rule: AbstractEstimator) -> list[torch.Tensor]:
+    @cached_property
+    def _operation(self) -> EstimateOperation:
+        """One for both, so that random numbers are the same with gradients recorded and without."""
+        assert isinstance(self.rule, AbstractEstimator)
+        return EstimateOperation(self.oracle, self.rule, len(self._costs))
+
+    def _estimated(self) -> list[torch.Tensor]:
         """All moments under an estimator; the same ones (of random ones too) whenever they are asked for."""
         place = torch.is_grad_enabled()
         if place in self.estimates:
@@ -176,12 +181,9 @@ class Evaluation:
         sizes = [math.prod(p.shape) for p in self.problem.parameters[:count]]
         with torch.set_grad_enabled(place and inputs.needs_duals):  # in its costs x has the rule's, not these
             x = torch.cat([base._plain(k).reshape(inputs.size, size) for k, size in enumerate(sizes)], dim=1)
-        operation = EstimateOperation(self.oracle, rule, count)
-        operation.seed = next(iter(self.seeds), None)
         costs = [self.problem.program.form.to_min(t) for t in self._costs]
         ok = (self.status == _OK).reshape(inputs.size).cpu()
-        found = apply(operation, *costs, *inputs.flat[count:], x, ok)[0].split(sizes, dim=1)
-        self.seeds[:] = [operation.seed]
+        found = apply(self._operation, *costs, *inputs.flat[count:], x, ok)[0].split(sizes, dim=1)
         self.estimates[place] = [
             inputs.like_user(part.reshape(*inputs.batch_shape, *p.shape))
             for part, p in zip(found, self.problem.parameters, strict=False)

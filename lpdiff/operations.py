@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from .autograd import AbstractOperation, Tensors, apply, transforms_active
+from .autograd import AbstractOperation, Tensors, apply, reduce_to, transforms_active
 from .engine import Plan
 from .gradients import Exact
 from .kkt import Judged
 from .reading import INFINITY
 from .refusals import refuse_integers, solve_error
 from .solved import Solved
-from .vertex import Known, Vertex, data_of, reduce_to, reduced_costs
+from .vertex import Known, Vertex, data_of, reduced_costs
 
 __all__ = ["REPORT", "Report", "SolveOperation"]
 

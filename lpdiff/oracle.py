@@ -140,12 +140,9 @@ class ProblemOracle(AbstractOracle):
             found = proposed(self.problem, arrays, self.threads, self.general)
         else:
             found = self.general(_whole(arrays))
-        x = np.zeros_like(costs)
-        items, start = np.arange(len(costs))[:, None], 0
-        for moments, end in zip(found.moments, ends.tolist(), strict=True):
-            np.add.at(x, (items, start + moments.index), moments.weight)
-            start = end
-        return Minima(x, found.status, found.messages)
+        sizes = map(math.prod, shapes)
+        x = [_laid(m.index, m.weight, size) for m, size in zip(found.moments, sizes, strict=True)]
+        return Minima(np.concatenate(x, axis=1), found.status, found.messages)
 
 
 @dataclass(eq=False)
@@ -159,9 +156,7 @@ class IndicatorOperation(AbstractOperation):
     def forward(self, *arrays: np.ndarray | None) -> tuple[np.ndarray, ...]:
         index, weight = arrays[0], arrays[1]
         assert index is not None and weight is not None
-        dense = np.zeros((len(index), self.size))
-        np.add.at(dense, (np.arange(len(index))[:, None], index), weight)
-        return (dense,)
+        return (_laid(index, weight, self.size),)
 
     def backward(self, needs: Sequence[bool], inputs: Tensors, outputs: Tensors, grads: Tensors) -> Tensors:
         if not self.exact:
@@ -184,6 +179,13 @@ def _gradient(theta: torch.Tensor, index: torch.Tensor, weight: torch.Tensor) ->
     else:
         flat = densified(index, weight, size)
     return flat.reshape(theta.shape)
+
+
+def _laid(index: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
+    """Moments, dense: (B, size)."""
+    dense = np.zeros((len(index), size))
+    np.add.at(dense, (np.arange(len(index))[:, None], index), weight)
+    return dense
 
 
 def densified(index: torch.Tensor, weight: torch.Tensor, size: int) -> torch.Tensor:

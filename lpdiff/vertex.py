@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .autograd import AbstractOperation, Tensors, apply
+from .autograd import AbstractOperation, Tensors, apply, reduce_to
 from .basis import Tangents, VertexPoint, vertex_jvp, vertex_vjp
 from .engine import Plan
 from .estimate import AbstractOracle, Minima
@@ -30,7 +30,6 @@ __all__ = [
     "ProgramOracle",
     "Vertex",
     "data_of",
-    "reduce_to",
     "reduced_costs",
     "standing",
 ]
@@ -168,13 +167,6 @@ def reduced_costs(form: StandardForm, fields: Tensors, y: torch.Tensor, known: K
     if basic is None or not basic.shape[1]:
         return d
     return torch.where(basic[:, : d.shape[1]], d.new_zeros(()), d)
-
-
-def reduce_to(gradient: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Sum over the items that share an input."""
-    if like.shape[0] == 1 and gradient.shape[0] != 1:
-        return gradient.sum(0, keepdim=True)
-    return gradient
 
 
 def data_of(form: StandardForm, fields: Sequence[np.ndarray | None]) -> Data:

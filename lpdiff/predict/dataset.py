@@ -19,7 +19,7 @@ from ..solve import solve
 from ..status import SolveError
 from .fingerprint import fingerprint, is_told_by_numbers
 
-__all__ = ["Item", "SolvedDataset", "batches", "objective_with"]
+__all__ = ["Item", "SolvedDataset", "batches"]
 
 _CHUNK = 1024  # items solved at a time, which bounds the memory of what is not kept
 _BASIS = ("columns", "rows", "valid")
@@ -126,7 +126,7 @@ class SolvedDataset(Dataset[Item]):
 
     def objective(self, data: Mapping[str, Any] | None = None) -> Objective:
         """The program as a loss sees it, with its options and the data of some items (``batch.data``)."""
-        return objective_with(self.program, data, self.how)
+        return objective_of(self.program, {**self.how, **(data or {})})
 
     def __repr__(self) -> str:
         shapes = ", ".join(str(tuple(c.shape[1:])) for c in tensors_of(self.costs))
@@ -274,11 +274,6 @@ def batches(
     )
     sampler = BatchSampler(order, batch_size, drop_last)
     return DataLoader(dataset, sampler=sampler, batch_size=None, **options)
-
-
-def objective_with(program: Any, data: Mapping[str, Any] | None, how: Mapping[str, Any]) -> Objective:
-    """A program as a function of costs, with other data filled in: see ``lpdiff.losses.Objective``."""
-    return objective_of(program, {**how, **(data or {})})
 
 
 def _by_lp(

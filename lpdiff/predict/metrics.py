@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset, Subset
 
-from ..losses.objective import Costs, Objective, inner, magnitude, tensors_of
-from .dataset import Item, SolvedDataset, objective_with
+from ..losses.objective import Costs, Objective, inner, magnitude, objective_of, tensors_of
+from .dataset import Item, SolvedDataset
 
 __all__ = [
     "DecisionReport",
@@ -226,7 +226,7 @@ class _Case:
         data: Mapping[str, Any] | None,
         how: dict[str, Any],
     ) -> _Case:
-        objective = objective_with(program, data, how)
+        objective = objective_of(program, {**how, **(data or {})})
         given, known = tensors_of(predicted), tensors_of(true)
         if [p.shape for p in given] != [c.shape for c in known]:
             got, expected = (", ".join(str(tuple(t.shape)) for t in ts) for ts in (given, known))
