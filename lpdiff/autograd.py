@@ -28,6 +28,7 @@ __all__ = [
     "eager",
     "first_item",
     "reduce_to",
+    "transformed",
     "transforms_active",
 ]
 
@@ -36,6 +37,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 transforms_active: Any = torch._C._are_functorch_transforms_active
+_is_batched: Any = torch._C._functorch.is_legacy_batchedtensor  # several cotangents at a time
 _unwrap_if_dead: Any = torch._C._functorch.unwrap_if_dead
 
 
@@ -141,6 +143,11 @@ class NumpyNode(torch.autograd.Function):
 def apply(operation: AbstractOperation, *tensors: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
     """Run an operation as a node of the autograd graph."""
     return NumpyNode.apply(operation, *tensors)
+
+
+def transformed(tensor: torch.Tensor) -> bool:
+    """Whether it may be a batch of tensors in disguise, which NumPy cannot see."""
+    return transforms_active() or _is_batched(tensor)
 
 
 def eager(function: Callable[P, R]) -> Callable[P, R]:

@@ -16,6 +16,8 @@ Worker = Callable[[int], None]
 
 # Work that takes less (in nanoseconds) is done before a second thread is awake and can run Python.
 _SHORT = 300_000
+_SPANS = 2  # of a batch, a thread
+_ABREAST = 8  # items that some kernels take at once
 
 
 def available_threads() -> int:
@@ -57,35 +59,55 @@ def threads_for(nanoseconds: float, threads: int) -> int:
 
 
 def run_spans(size: int, threads: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(start, stop)`` on spans that make up 0 .. size-1, a thread a span, and wait for all.
+    """Call ``work(start, stop)`` on spans that make up 0 .. size-1, and wait for all.
 
-    For compiled code that holds no lock and whose items cost about the same. The calling thread takes a
-    span itself. An exception of any span is raised here.
+    For compiled code that holds no lock. There are a few spans a thread, taken in turn: the calling thread
+    begins while the others still wake up, and does more of the work where they are late. An exception of any
+    span is raised here.
     """
     threads = max(1, min(threads, size))
     if threads == 1:
         work(0, size)
         return
-    done: Done = queue.SimpleQueue()
+    job = _Job(size, threads * _SPANS, work)
     helpers = _helpers(os.getpid())
     helpers.ensure(threads - 1)
-    cuts = [size * k // threads for k in range(threads + 1)]
-    for start, stop in itertools.pairwise(cuts[1:]):
-        helpers.tasks.put((work, start, stop, done))
-    errors = [_attempt(work, cuts[0], cuts[1]), *(done.get() for _ in range(threads - 1))]
-    for error in errors:
-        if error is not None:
-            raise error
+    for _ in range(threads - 1):
+        helpers.tasks.put(job)
+    job.take_part()
+    job.wait()
 
 
-Done = queue.SimpleQueue[BaseException | None]
+class _Job:
+    """Spans of a batch, each done once by whoever comes next."""
+
+    def __init__(self, size: int, count: int, work: Callable[[int, int], None]) -> None:
+        step = -(-size // count)
+        step = -(-step // _ABREAST) * _ABREAST if step > _ABREAST else step
+        self.starts = range(0, size, step)
+        self.size, self.step, self.work = size, step, work
+        self.ticket = itertools.count()  # next() on it is atomic under the GIL
+        self.done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def take_part(self) -> None:
+        """Do spans until none is left."""
+        while (k := next(self.ticket)) < len(self.starts):
+            start = self.starts[k]
+            self.done.put(_attempt(self.work, start, min(start + self.step, self.size)))
+
+    def wait(self) -> None:
+        """Until all spans are done; not for threads that came too late for any."""
+        errors = [self.done.get() for _ in self.starts]
+        for error in errors:
+            if error is not None:
+                raise error
 
 
 class _Helpers:
-    """Threads that wait for spans. Starting one for each call would take longer than a small batch."""
+    """Threads that wait for jobs. Starting one for each call would take longer than a small batch."""
 
     def __init__(self) -> None:
-        self.tasks: queue.SimpleQueue[tuple[Callable[[int, int], None], int, int, Done]] = queue.SimpleQueue()
+        self.tasks: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self.count = 0
         self.lock = threading.Lock()
 
@@ -99,9 +121,9 @@ class _Helpers:
 
     def _serve(self) -> None:
         while True:
-            work, start, stop, done = self.tasks.get()
-            done.put(_attempt(work, start, stop))
-            del work, done  # or the last batch would live until the next
+            job = self.tasks.get()
+            job.take_part()
+            del job  # or the last batch would live until the next
 
 
 def _attempt(work: Callable[[int, int], None], start: int, stop: int) -> BaseException | None:

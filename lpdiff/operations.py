@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .autograd import AbstractOperation, Tensors, apply, reduce_to, transforms_active
+from .autograd import AbstractOperation, Tensors, apply, reduce_to, transformed
 from .engine import Plan
 from .gradients import Exact
 from .kkt import Judged
@@ -29,8 +29,6 @@ from .solved import Solved
 from .vertex import Known, Vertex, data_of, reduced_costs
 
 __all__ = ["REPORT", "Report", "SolveOperation"]
-
-_is_batched: Any = torch._C._functorch.is_legacy_batchedtensor  # several cotangents at a time
 
 REPORT = ("status", "gap", "primal_residual", "dual_residual", "iterations", "fallback")
 
@@ -84,7 +82,7 @@ class SolveOperation(AbstractOperation):
             c, judged = inputs[0], self.judged
             assert c is not None
             vertices = None if judged is None else judged.vertices
-            if vertices is None or transforms_active() or _is_batched(gz):
+            if vertices is None or transformed(gz):
                 x = outputs[1] if judged is None else torch.from_numpy(judged.x)
                 assert x is not None
                 gradient = x.mul(gz.unsqueeze(1))

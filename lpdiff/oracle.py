@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from .autograd import AbstractOperation, Tensors
+from .autograd import AbstractOperation, Tensors, transformed
 from .estimate import AbstractOracle, Minima
 from .problem import AbstractProblem, Moments, Proposal, batch_size, costs_of, unshared
 from .refusals import no_rule_error, solve_error
@@ -189,7 +189,12 @@ def _laid(index: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
 
 
 def densified(index: torch.Tensor, weight: torch.Tensor, size: int) -> torch.Tensor:
-    return weight.new_zeros(len(index), size).scatter_add_(1, index, weight)  # in place: twice as fast
+    if transformed(weight):
+        return weight.new_zeros(len(index), size).scatter_add(1, index, weight)
+    # Zeros by NumPy: torch's come from a thread that then waits for more to do, on the processor that the
+    # next batch's matchings need. In place: twice as fast.
+    zeros = torch.from_numpy(np.zeros((len(index), size), dtype=str(weight.dtype).removeprefix("torch.")))
+    return zeros.scatter_add_(1, index, weight)
 
 
 def _sparse_gradient(
