@@ -19,6 +19,7 @@ from torch.nn import functional
 from lpdiff.demos import harness
 from lpdiff.demos.align import data, losses, metrics, run, training
 from lpdiff.demos.align.config import NAMES, Config, loss_of
+from lpdiff.demos.align.decoding import Ensemble
 from lpdiff.demos.align.model import Transcriber
 
 DEMOS = Path(__file__).parents[1] / "docs" / "demos"
@@ -228,6 +229,39 @@ class TestLosses:
         log_probs = model(model.encode(batch.source), written)
         torch.testing.assert_close(fed, losses.likelihood(log_probs, batch))
 
+    def test_bfloat16_changes_little_and_log_probabilities_stay_float32(self, task, model):
+        model.eval()
+        batch = max(task.train.batches(64), key=len)
+        gradients = []
+        for enabled in (False, True):
+            model.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+                log_probs = model(model.encode(batch.source), losses.with_end(batch))
+                losses.likelihood(log_probs, batch).sum().backward()
+            assert log_probs.dtype == torch.float32
+            gradients.append(torch.cat([p.grad.reshape(-1) for p in model.parameters()]))
+        assert 0 < (gradients[1] - gradients[0]).norm() < 0.03 * gradients[0].norm()
+
+    def test_draws_have_the_networks_probabilities(self):
+        torch.manual_seed(0)
+        log_probs = torch.tensor([[0.5, 0.3, 0.2]]).log().expand(20_000, -1)
+        for temperature, wanted in ((1.0, [0.5, 0.3, 0.2]), (0.5, [25 / 38, 9 / 38, 4 / 38])):
+            drawn = losses.draw(temperature)(0, log_probs)
+            counts = torch.bincount(drawn, minlength=3) / 20_000
+            torch.testing.assert_close(counts, torch.tensor(wanted), atol=0.015, rtol=0)
+
+    def test_sampled_feeding_is_fed_what_it_drew(self, task, model):
+        model.eval()
+        batch = task.train.batch([2])
+        torch.manual_seed(6)
+        log_probs, rows = losses.free_running(model, batch, "sampled")
+        torch.manual_seed(6)
+        steps = batch.target.shape[1] + losses.EXTRA
+        encoded = model.encode(batch.source)
+        drawn = model.generate(encoded, steps, lambda _, p: torch.multinomial(p.exp(), 1)[:, 0])
+        torch.testing.assert_close(log_probs, model(encoded, drawn))
+        assert rows.item() == min(steps, int(metrics.output_lengths(drawn)) + 1)
+
     def test_minimum_risk_is_an_expectation(self, task, model):
         model.eval()
         batch = task.train.batch([5])
@@ -285,6 +319,40 @@ class TestDecoding:
         cut = best.masked_fill((best == 0).cummax(0).values, 0)
         assert model.beam(encoded, 3, phones**2)[0].equal(cut)
 
+    def test_an_ensemble_writes_by_the_mean_of_probabilities(self, task, model):
+        others = [model.eval()]
+        for seed in (1, 2):
+            torch.manual_seed(seed)
+            others.append(training.network(task, Config(hidden=24 + seed, embedding=9)).eval())
+        ensemble = Ensemble(others)
+        batch = task.train.batch([7, 7])
+        encoded = ensemble.encode(batch.source)
+        told = torch.tensor([3, 5])
+        state, last = ensemble.begin(encoded), told.new_full((2,), model.phones)
+        own = [w.begin(e) for w, e in zip(others, encoded, strict=True)]
+        for _ in range(2):
+            steps = [w.write(e, last, s) for w, e, s in zip(others, encoded, own, strict=True)]
+            log_probs, state = ensemble.write(encoded, last, state)
+            torch.testing.assert_close(log_probs.exp(), sum(p.exp() for p, _ in steps) / 3)
+            own, last = [after for _, after in steps], told
+        alone = Ensemble([model])
+        for width in (1, 4):
+            found = training.decode(alone, task.dev, 9, width)
+            assert found.equal(training.decode(model, task.dev, 9, width))
+
+    def test_a_beam_keeps_the_states_of_what_it_keeps(self, task, model):
+        """Its score of what it wrote is that of one call on it."""
+        model.eval()
+        with torch.no_grad():
+            for seed in range(5):
+                torch.manual_seed(seed)
+                for weight in model.parameters():
+                    weight.normal_(std=0.7)
+                encoded = model.encode(torch.stack([task.train.source[2], task.train.source[2]]))
+                best = model.beam(encoded, 6, 3)
+                greedy = model.generate(encoded, 6)
+                assert (_score(model, encoded, best) >= _score(model, encoded, greedy) - 1e-5).all()
+
     def test_company_does_not_matter(self, task, model):
         alone = torch.cat([training.decode(model, _only(task.dev, k), 9) for k in range(len(task.dev))])
         assert alone.equal(training.decode(model, task.dev, 9))
@@ -298,6 +366,11 @@ class TestDecoding:
             model.encode(batch.source), hot.shape[1], past_end=True))  # fmt: skip
         torch.testing.assert_close(cold, greedy, atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(hot[:, 0], greedy[:, 0])
+
+
+def _score(model, encoded, written):
+    log_probs = model(encoded, written).gather(-1, written[..., None])[..., 0]
+    return (log_probs * (torch.arange(written.shape[1]) <= metrics.output_lengths(written)[:, None])).sum(1)
 
 
 def _only(examples, k):
@@ -382,7 +455,7 @@ class TestDemo:
         with torch.no_grad():
             trained.model.output.bias[1] += 50
         trained.result()  # of the best epoch, whatever came after it
-        assert trained.rates(task.dev).phone == trained.best.score
+        assert training.rates(trained.model, task, "dev").phone == trained.best.score
 
     @pytest.mark.parametrize(
         ("flags", "reason"),

@@ -16,6 +16,7 @@ from .losses import Loss, Stopwatch
 Name = Literal[
     "likelihood",
     "alignment",
+    "alignment-sampled",
     "alignment-softmax",
     "alignment-gumbel",
     "alignment-nll",
@@ -64,6 +65,8 @@ class Config(AbstractConfig):
     """units of each GRU"""
     embedding: int = Field(64, ge=1)
     """numbers a letter and a phone"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """of the layers while they train; bfloat16 is half as fast again where the processor has it"""
     dropout: float = Field(0.2, ge=0, lt=1)
     """of embeddings and before the outputs"""
     learning_rate: float = Field(3e-3, gt=0, lt=1)
@@ -73,7 +76,7 @@ class Config(AbstractConfig):
     rows: Literal["own", "all"] = "own"
     """which outputs are aligned: up to the end that is written, or all"""
     temperature: float = Field(1.0, gt=0)
-    """of softmax and Gumbel feeding"""
+    """of sampled, softmax and Gumbel feeding"""
     rate: float = Field(0.25, ge=0, le=1)
     """of scheduled sampling: how often the network is fed its own phone"""
     samples: int = Field(4, ge=1)
@@ -120,7 +123,7 @@ _OF_METHODS: dict[str, tuple[str, ...]] = {
     "epochs": NAMES,
     "method_learning_rate": NAMES,
     "rows": _aligned(""),
-    "temperature": _aligned("softmax", "gumbel"),
+    "temperature": _aligned("sampled", "softmax", "gumbel"),
     "rate": ("scheduled-sampling",),
     "samples": ("minimum-risk",),
     "likelihood_weight": ("alignment-mixed",),
@@ -138,6 +141,7 @@ def loss_of(name: str, config: Config, watch: Stopwatch) -> Loss:
     return {
         "likelihood": lambda: losses.maximum_likelihood,
         "alignment": aligned("greedy"),
+        "alignment-sampled": aligned("sampled"),
         "alignment-softmax": aligned("softmax"),
         "alignment-gumbel": aligned("gumbel"),
         "alignment-nll": aligned("greedy", "nll"),

@@ -16,11 +16,12 @@ from torch.nn import functional
 from lpdiff.problems import token_alignment
 
 from .data import END, Batch
+from .decoding import Choose
 from .metrics import edit_distance, output_lengths
-from .model import Choose, Encoded, Transcriber
+from .model import Encoded, Transcriber
 
 Loss = Callable[[Transcriber, Batch], torch.Tensor]
-FEEDS = ("greedy", "softmax", "gumbel")
+FEEDS = ("greedy", "sampled", "softmax", "gumbel")
 EXTRA = 3  # steps of a free-running decoder beyond the longest target of the batch
 
 
@@ -95,6 +96,15 @@ def written_by(
         model.train(training)
 
 
+def draw(temperature: float = 1.0) -> Choose:
+    """Phones at random, by their probabilities ** (1 / temperature)."""
+
+    def choose(step: int, log_probs: torch.Tensor) -> torch.Tensor:
+        return torch.multinomial((log_probs / temperature).softmax(-1), 1)[:, 0]
+
+    return choose
+
+
 def free_running(
     model: Transcriber, batch: Batch, feed: str, temperature: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,15 +114,15 @@ def free_running(
 
     Args:
         model, batch: n is the batch's longest target and ``EXTRA``.
-        feed: ``"greedy"``: its likeliest phone, a constant. ``"softmax"``: the mixture of all by their
-            probabilities. ``"gumbel"``: one drawn at random, differentiated as the softmax of its
-            perturbed logits (straight-through).
+        feed: ``"greedy"``: its likeliest phone, a constant. ``"sampled"``: one drawn at random, a constant.
+            ``"softmax"``: the mixture of all by their probabilities. ``"gumbel"``: one drawn at random,
+            differentiated as the softmax of its perturbed logits (straight-through).
         temperature: Of the softmax.
     """
     steps = batch.target.shape[1] + EXTRA
     encoded = model.encode(batch.source)
-    if feed == "greedy":
-        written = written_by(model, encoded, steps)
+    if feed in ("greedy", "sampled"):
+        written = written_by(model, encoded, steps, draw(temperature) if feed == "sampled" else None)
         log_probs = model(encoded, written)
     else:
 
@@ -198,14 +208,11 @@ def minimum_risk(samples: int = 4, sharpness: float = 1.0) -> Loss:
         sharpness: Probabilities are raised to it before they are made to sum to 1.
     """
 
-    def draw(step: int, log_probs: torch.Tensor) -> torch.Tensor:
-        return torch.multinomial(log_probs.exp(), 1)[:, 0]
-
     def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
         encoded = model.encode(batch.source)
-        wide = Encoded(*(part.repeat_interleave(samples + 1, 0) for part in encoded))
+        wide = model.repeated(encoded, samples + 1)
         steps = batch.target.shape[1] + EXTRA
-        written = written_by(model, wide, steps, draw).reshape(len(batch), samples + 1, steps)
+        written = written_by(model, wide, steps, draw()).reshape(len(batch), samples + 1, steps)
         written[:, 0] = functional.pad(batch.target, (0, EXTRA), value=END)
         log_probs = model(wide, written.flatten(0, 1)).unflatten(0, (len(batch), samples + 1))
         counts = torch.arange(steps) <= output_lengths(written)[..., None]

@@ -16,10 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from .data import END
-
-Choose = Callable[[int, torch.Tensor], torch.Tensor]
-"""Of a step's number and its log-probabilities (B, V): the phones (B,) that are fed next."""
+from .decoding import AbstractWriter
 
 
 class Encoded(NamedTuple):
@@ -29,7 +26,7 @@ class Encoded(NamedTuple):
     state: torch.Tensor
 
 
-class Transcriber(nn.Module):
+class Transcriber(AbstractWriter[Encoded]):
     """Distributions over phones for words of one length.
 
     Args:
@@ -42,7 +39,7 @@ class Transcriber(nn.Module):
         self, letters: int, phones: int, *, embedding: int = 64, hidden: int = 128, dropout: float = 0.2
     ) -> None:
         super().__init__()
-        self.phones = phones
+        self.phones, self.memory = phones, hidden
         self.letter = nn.Embedding(letters, embedding)
         self.phone = nn.Embedding(phones + 1, embedding)  # the last one begins a word
         self.encoder = nn.GRU(embedding, hidden, batch_first=True, bidirectional=True)
@@ -69,28 +66,6 @@ class Transcriber(nn.Module):
         fed = self.dropout(self.phone(self._shifted(inputs)))
         return self._read(encoded, self.decoder(fed, encoded.state[None])[0])
 
-    @torch.no_grad()
-    def generate(
-        self, encoded: Encoded, steps: int, choose: Choose | None = None, *, past_end: bool = False
-    ) -> torch.Tensor:
-        """Phones (B, steps) of a decoder that is fed what ``choose`` picks (None: the likeliest phone).
-
-        After an ``END`` comes nothing but ``END``, unless ``past_end``.
-        """
-        size = len(encoded.state)
-        written = encoded.keys.new_full((size, steps), END, dtype=torch.int64)
-        state, last = encoded.state, written.new_full((size,), self.phones)
-        ended = torch.zeros_like(last, dtype=torch.bool)
-        for step in range(steps):
-            log_probs, state = self.step(encoded, self.phone(last), state)
-            last = log_probs.argmax(-1) if choose is None else choose(step, log_probs)
-            last = last if past_end else last.masked_fill(ended, END)
-            written[:, step] = last
-            ended |= last == END
-            if not past_end and bool(ended.all()):
-                break
-        return written
-
     def soft(
         self, encoded: Encoded, steps: int, feed: Callable[[torch.Tensor], torch.Tensor]
     ) -> torch.Tensor:
@@ -108,46 +83,23 @@ class Transcriber(nn.Module):
             fed = feed(log_probs) @ self.phone.weight[: self.phones]
         return torch.stack(found, 1)
 
+    def begin(self, encoded: Encoded) -> torch.Tensor:
+        return encoded.state
+
+    def repeated(self, encoded: Encoded, times: int) -> Encoded:
+        return Encoded(*(part.repeat_interleave(times, 0) for part in encoded))
+
+    def write(
+        self, encoded: Encoded, last: torch.Tensor, state: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.step(encoded, self.phone(last), state)
+
     def step(
         self, encoded: Encoded, fed: torch.Tensor, state: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Log-probabilities (B, V) and the next state (B, hidden) from inputs (B, embedding)."""
         state = self.decoder(fed[:, None], state[None].contiguous())[1][0]
         return self._read(encoded, state[:, None])[:, 0], state
-
-    def beam(self, encoded: Encoded, steps: int, width: int) -> torch.Tensor:
-        """The likeliest of the outputs that a beam of ``width`` finds, (B, steps)."""
-        with torch.no_grad():
-            return self._beam(encoded, steps, width)
-
-    def _beam(self, encoded: Encoded, steps: int, width: int) -> torch.Tensor:
-        size, hidden = encoded.state.shape
-        keys = encoded.keys.repeat_interleave(width, 0)
-        state = encoded.state.repeat_interleave(width, 0)
-        wide = Encoded(keys, state)
-        # All but the first of the equal beginnings are out of the race.
-        score = state.new_zeros(size, width)
-        score[:, 1:] = -torch.inf
-        written = torch.full((size, width, steps), END)
-        last = written.new_full((size * width,), self.phones)
-        ended = torch.zeros(size, width, dtype=torch.bool)
-        only_end = state.new_full((self.phones,), -torch.inf)
-        only_end[END] = 0.0
-        for step in range(steps):
-            log_probs, state = self.step(wide, self.phone(last), state)
-            log_probs = log_probs.reshape(size, width, -1)
-            log_probs = torch.where(ended[..., None], only_end, log_probs)
-            score, best = (score[..., None] + log_probs).flatten(1).topk(width, 1)
-            parent, phone = best // self.phones, best % self.phones
-            written = written.gather(1, parent[..., None].expand(-1, -1, steps))
-            written[:, :, step] = phone
-            ended = ended.gather(1, parent) | (phone == END)
-            state = state.reshape(size, width, hidden)
-            state = state.gather(1, parent[..., None].expand(-1, -1, hidden)).reshape(-1, hidden)
-            last = phone.reshape(-1)
-            if bool(ended.all()):
-                break
-        return written[:, 0]
 
     def _shifted(self, inputs: torch.Tensor) -> torch.Tensor:
         return torch.cat((torch.full_like(inputs[:, :1], self.phones), inputs[:, :-1]), 1)
@@ -156,4 +108,5 @@ class Transcriber(nn.Module):
         """Log-probabilities (B, n, V) from states (B, n, hidden), which attend to the letters."""
         weights = (self.query(states) @ encoded.keys.mT).softmax(-1)
         mixed = torch.tanh(self.mix(torch.cat((states, weights @ encoded.keys), -1)))
-        return functional.log_softmax(self.output(self.dropout(mixed)), -1)
+        # In float32 whatever the layers compute in: 1 - p needs more digits than bfloat16 has.
+        return functional.log_softmax(self.output(self.dropout(mixed)).float(), -1)

@@ -16,7 +16,7 @@ from ..stats import interval, paired
 from . import figures
 from .config import Config
 from .data import load
-from .training import Task, Training
+from .training import Task, Training, together
 
 COMMAND = "lpdiff demo align"
 PRETRAINED = "pretrained"
@@ -44,13 +44,13 @@ def run(config: Config) -> dict[str, Any]:
         f"{len(corpus.dev)} to select by, {len(corpus.test)} to test."
     )
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in (PRETRAINED, *config.methods)}
-    for seed in config.every_seed:
-        base = config.output / "align" / config.corpus / f"seed-{seed}"
-        for name in runs:
-            runs[name].append(_one(config, task, seed, base, name))
-    words = {"train": len(corpus.train), "dev": len(corpus.dev), "test": len(corpus.test)}
-    summary = record(config, words, runs)
     folder = config.output / "align" / config.corpus
+    for seed in config.every_seed:
+        for name in runs:
+            runs[name].append(_one(config, task, seed, folder / f"seed-{seed}", name))
+    ensembles = {name: _together(config, task, folder, name) for name in runs if len(config.every_seed) > 1}
+    words = {"train": len(corpus.train), "dev": len(corpus.dev), "test": len(corpus.test)}
+    summary = record(config, words, runs, ensembles)
     write(folder / "align.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     print(table(summary))
     figures.draw(summary, folder)
@@ -74,7 +74,27 @@ def _one(config: Config, task: Task, seed: int, base: Path, name: str) -> dict[s
     )
 
 
-def record(config: Config, words: dict[str, int], runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def _together(config: Config, task: Task, folder: Path, name: str) -> dict[str, float]:
+    """Error rates of the networks of all seeds, writing together; kept beside the runs."""
+    path = folder / f"together-{name}.json"
+    method = config.pretraining(0) if name == PRETRAINED else config.method(name, 0)
+    of = {**method, "beam": config.beam, "seed": list(config.every_seed)}
+    if path.exists() and not config.again:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["of"] == of:
+            return kept["rates"]
+    places = [folder / f"seed-{seed}" / name / "weights.pt" for seed in config.every_seed]
+    rates = together(task, config, places)
+    write(path, json.dumps({"of": of, "rates": rates}, indent=1) + "\n")
+    return rates
+
+
+def record(
+    config: Config,
+    words: dict[str, int],
+    runs: dict[str, list[dict[str, Any]]],
+    ensembles: dict[str, dict[str, float]],
+) -> dict[str, Any]:
     """All that the docs tell of a run, as JSON has it."""
     results = {}
     for name, done in runs.items():
@@ -86,6 +106,7 @@ def record(config: Config, words: dict[str, int], runs: dict[str, list[dict[str,
                 key: [round(sum(row[key] for row in r["metrics"]), 2) for r in done]
                 for key in ("processor_seconds", "processor_seconds_in_alignment")
             },
+            "together": {key: round(rate, 3) for key, rate in ensembles.get(name, {}).items()},
         }
     pictures = [
         {"trained": f"likelihood, epoch {p['epoch']}", **p} for p in runs[PRETRAINED][0]["result"]["pictures"]
@@ -126,6 +147,11 @@ def table(summary: dict[str, Any]) -> str:
             f"{interval(found['test_word_error_rate']).text(2):>14} {apart:>19} "
             f"{interval(found['processor_seconds']).mean:>7.0f} s"
         )
+    told = f"   all seeds together, beam {summary['config']['beam']}"
+    for name, found in results.items():
+        if found["together"]:
+            phone, word = (found["together"][f"test_{k}_error_rate_beam"] for k in ("phone", "word"))
+            lines.append(f"{name:<20} {phone:>14.2f} {word:>14.2f}{told}")
     lines.append("\nfewer phone errors: than maximum likelihood continued, difference of the same seeds")
     return "\n".join(lines)
 

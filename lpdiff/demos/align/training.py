@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from ..harness import AbstractTraining, Best, Step, write
 from . import losses
 from .config import Config, loss_of
 from .data import END, Alphabet, Batch, Corpus, Examples
+from .decoding import AbstractWriter, Ensemble
 from .losses import Stopwatch
 from .metrics import ErrorRates, error_rates
 from .model import Transcriber
@@ -46,7 +47,18 @@ class Task:
         return int(self.train.lengths.max()) + losses.EXTRA
 
 
-def decode(model: Transcriber, examples: Examples, steps: int, beam: int = 1) -> torch.Tensor:
+def network(task: Task, config: Config) -> Transcriber:
+    """A network with random weights."""
+    return Transcriber(
+        len(task.alphabet.letters),
+        len(task.alphabet.phones),
+        embedding=config.embedding,
+        hidden=config.hidden,
+        dropout=config.dropout,
+    )
+
+
+def decode(model: AbstractWriter[Any], examples: Examples, steps: int, beam: int = 1) -> torch.Tensor:
     """Outputs (N, steps), one row an example; ``beam`` 1 is greedy. The network is left as it was."""
     found = torch.full((len(examples), steps), END)
     training = model.training
@@ -58,6 +70,28 @@ def decode(model: Transcriber, examples: Examples, steps: int, beam: int = 1) ->
                 model.generate(encoded, steps) if beam == 1 else model.beam(encoded, steps, beam)
             )
     model.train(training)
+    return found
+
+
+def rates(model: AbstractWriter[Any], task: Task, part: Literal["dev", "test"], beam: int = 1) -> ErrorRates:
+    """Error rates on a part of the data."""
+    examples: Examples = getattr(task, part)
+    return error_rates(decode(model, examples, task.steps, beam), examples)
+
+
+def together(task: Task, config: Config, weights: Sequence[Path]) -> dict[str, float]:
+    """Error rates of several networks as one, greedily and with the beam."""
+    networks = []
+    for path in weights:
+        networks.append(network(task, config))
+        networks[-1].load_state_dict(torch.load(path, weights_only=True))
+    ensemble, found = Ensemble(networks), {}
+    parts: tuple[Literal["dev", "test"], ...] = ("dev", "test")
+    for part in parts:
+        for told, width in (("", 1), ("_beam", config.beam)):
+            now = rates(ensemble, task, part, width)
+            found[f"{part}_phone_error_rate{told}"] = now.phone
+            found[f"{part}_word_error_rate{told}"] = now.word
     return found
 
 
@@ -123,13 +157,7 @@ class Training(AbstractTraining):
         self.loss = loss_of("likelihood" if method is None else method, config, self.watch)
         self.epochs = config.pretraining_epochs if method is None else config.epochs
         self.generator = torch.Generator().manual_seed(seed)
-        self.model = Transcriber(
-            len(task.alphabet.letters),
-            len(task.alphabet.phones),
-            embedding=config.embedding,
-            hidden=config.hidden,
-            dropout=config.dropout,
-        )
+        self.model = network(task, config)
         if start is not None:
             self.model.load_state_dict(torch.load(start, weights_only=True))
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
@@ -157,7 +185,8 @@ class Training(AbstractTraining):
         self.watch.seconds, total, start = 0.0, 0.0, time.process_time()
         for batch in self.task.train.batches(self.config.batch, self.generator):
             # The sum over the size of a full batch: a word weighs the same in a small one.
-            loss = self.loss(self.model, batch).sum() / self.config.batch
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+                loss = self.loss(self.model, batch).sum() / self.config.batch
             self.optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), CLIP)
@@ -166,14 +195,14 @@ class Training(AbstractTraining):
             total += value * self.config.batch
             step(loss=value * self.config.batch / len(batch))
         spent = time.process_time() - start
-        rates = self.rates(self.task.dev)
-        self.best.offer(rates.phone, number)
+        now = rates(self.model, self.task, "dev")
+        self.best.offer(now.phone, number)
         if (number + 1).bit_count() == 1 or number + 1 == self.epochs:  # epochs 1, 2, 4, ..., the last
             self.pictures.take(self.model, self._pictured(), self.task.alphabet, number + 1)
         return {
             "loss": total / len(self.task.train),
-            "dev_phone_error_rate": rates.phone,
-            "dev_word_error_rate": rates.word,
+            "dev_phone_error_rate": now.phone,
+            "dev_word_error_rate": now.word,
             "processor_seconds": spent,
             "processor_seconds_in_alignment": self.watch.seconds,
         }
@@ -184,7 +213,7 @@ class Training(AbstractTraining):
         buffer = io.BytesIO()
         torch.save(self.model.state_dict(), buffer)
         write(self.folder / "weights.pt", buffer.getvalue())
-        greedy, beam = self.rates(self.task.test), self.rates(self.task.test, self.config.beam)
+        greedy, beam = (rates(self.model, self.task, "test", width) for width in (1, self.config.beam))
         return {
             "best_epoch": self.best.epoch + 1,
             "dev_phone_error_rate": self.best.score,
@@ -195,9 +224,6 @@ class Training(AbstractTraining):
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "pictures": self.pictures.all,
         }
-
-    def rates(self, examples: Examples, beam: int = 1) -> ErrorRates:
-        return error_rates(decode(self.model, examples, self.task.steps, beam), examples)
 
     def _pictured(self) -> Batch:
         """A word of the development set with about eight phones, the same in all runs."""
