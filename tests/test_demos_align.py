@@ -212,12 +212,48 @@ class TestLosses:
     def test_every_method_reaches_every_weight(self, name, task, model):
         torch.manual_seed(1)
         batch = max(task.train.batches(64), key=len)
-        loss = loss_of(name, Config(rate=0.5), losses.Stopwatch())(model, batch)
+        prices = losses.Prices(model.phones)
+        loss = loss_of(name, Config(rate=0.5), losses.Stopwatch(), prices)(model, batch)
         assert loss.shape == (len(batch),) and bool(loss.isfinite().all())
         loss.sum().backward()
         for key, weight in model.named_parameters():
             assert weight.grad is not None and bool((weight.grad != 0).any()), key
         assert model.training
+        assert (prices.logits.grad is not None) == (name == "alignment-gaps")
+
+    def test_prices_of_missed_phones_keep_their_mean(self, task, model):
+        """Free ones would fall to nothing: what one learns to save, another must cost."""
+        with torch.no_grad():
+            model.output.bias[data.END] += 5.0  # it writes little, and misses much
+        prices = losses.Prices(model.phones)
+        batch = max(task.train.batches(64), key=len)
+        assert prices(batch.target).equal(torch.ones_like(batch.target, dtype=torch.float32))
+        plain = losses.alignment()(model.eval(), batch)
+        learned = losses.alignment(missing=prices)
+        torch.testing.assert_close(learned(model, batch), plain)
+        optimiser = torch.optim.Adam(prices.parameters(), lr=0.1)
+        for _ in range(20):
+            optimiser.zero_grad()
+            learned(model, batch).sum().backward()
+            optimiser.step()
+        every = prices(torch.arange(model.phones))
+        assert every.mean().item() == pytest.approx(1, rel=1e-5) and (every > 0).all() and every.std() > 0.1
+        assert learned(model, batch).sum() < plain.sum()
+
+    def test_sharpened_costs_come_to_the_edit_distance(self, task, model):
+        """And by the way, the gradient leaves what is sure and goes to what is close."""
+        model.eval()
+        batch = max(task.train.batches(64), key=len)
+        log_probs, own = losses.free_running(model, batch, "greedy")
+        written = model.generate(model.encode(batch.source), log_probs.shape[1])
+        target, lengths = batch.target, (own, batch.lengths)
+        wanted = metrics.edit_distance(written, target, batch.lengths).double()
+        far, near = (
+            losses.alignment_value(log_probs.double(), target, lengths, temperature=t) for t in (1.0, 1e-4)
+        )
+        # The end that is written is a row too: it costs nothing, being certain.
+        torch.testing.assert_close(near, wanted, atol=1e-3, rtol=0)
+        assert (far - wanted).abs().max() > 0.1
 
     def test_scheduled_sampling_without_own_phones_is_likelihood(self, task, model):
         model.eval()

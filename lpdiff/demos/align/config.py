@@ -16,10 +16,12 @@ from .losses import Loss, Stopwatch
 Name = Literal[
     "likelihood",
     "alignment",
+    "alignment-unsharpened",
     "alignment-sampled",
     "alignment-softmax",
     "alignment-gumbel",
     "alignment-nll",
+    "alignment-gaps",
     "alignment-mixed",
     "free-running",
     "scheduled-sampling",
@@ -77,6 +79,8 @@ class Config(AbstractConfig):
     """which outputs are aligned: up to the end that is written, or all"""
     temperature: float = Field(1.0, gt=0)
     """of sampled, softmax and Gumbel feeding"""
+    cost_temperature: float = Field(0.3, gt=0)
+    """of the distributions whose alignment is the loss, but for alignment-unsharpened and -nll (1)"""
     rate: float = Field(0.25, ge=0, le=1)
     """of scheduled sampling: how often the network is fed its own phone"""
     samples: int = Field(4, ge=1)
@@ -123,6 +127,7 @@ _OF_METHODS: dict[str, tuple[str, ...]] = {
     "epochs": NAMES,
     "method_learning_rate": NAMES,
     "rows": _aligned(""),
+    "cost_temperature": ("alignment", *_aligned("sampled", "softmax", "gumbel", "gaps", "mixed")),
     "temperature": _aligned("sampled", "softmax", "gumbel"),
     "rate": ("scheduled-sampling",),
     "samples": ("minimum-risk",),
@@ -130,21 +135,34 @@ _OF_METHODS: dict[str, tuple[str, ...]] = {
 }
 
 
-def loss_of(name: str, config: Config, watch: Stopwatch) -> Loss:
-    """The loss of a method."""
+def loss_of(name: str, config: Config, watch: Stopwatch, prices: losses.Prices) -> Loss:
+    """The loss of a method; ``prices`` learn with alignment-gaps and are not looked at else."""
 
-    def aligned(feed: str, cost: str = "expected") -> Callable[[], Loss]:
+    def aligned(
+        feed: str,
+        cost: str = "expected",
+        sharp: float = config.cost_temperature,
+        missing: losses.Prices | float = 1.0,
+    ) -> Callable[[], Loss]:
         return lambda: losses.alignment(
-            feed, cost=cost, temperature=config.temperature, rows=config.rows, stopwatch=watch
+            feed,
+            cost=cost,
+            missing=missing,
+            temperature=config.temperature,
+            cost_temperature=sharp,
+            rows=config.rows,
+            stopwatch=watch,
         )
 
     return {
         "likelihood": lambda: losses.maximum_likelihood,
         "alignment": aligned("greedy"),
+        "alignment-unsharpened": aligned("greedy", sharp=1.0),
         "alignment-sampled": aligned("sampled"),
         "alignment-softmax": aligned("softmax"),
         "alignment-gumbel": aligned("gumbel"),
-        "alignment-nll": aligned("greedy", "nll"),
+        "alignment-nll": aligned("greedy", "nll", 1.0),
+        "alignment-gaps": aligned("greedy", missing=prices),
         "alignment-mixed": lambda: losses.mixture(
             aligned("greedy")(), losses.maximum_likelihood, config.likelihood_weight
         ),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from lpdiff.problems import token_alignment
@@ -47,6 +48,7 @@ def alignment_value(
     *,
     cost: str = "expected",
     missing: torch.Tensor | float = 1.0,
+    temperature: float = 1.0,
 ) -> torch.Tensor:
     """The value (B,) of the cheapest alignment of predicted distributions with phones.
 
@@ -59,11 +61,31 @@ def alignment_value(
         lengths: Of the rows (None: all n count) and of the targets, (B,) each.
         cost: ``"expected"``; or ``"nll"``: -log p in place of 1 - p, for pairs and for positions left out.
         missing: What a missed phone costs, a number or a tensor that may learn.
+        temperature: Costs are those of the distributions p ** (1 / temperature), made to sum to 1. Below 1
+            they are nearer to the likeliest phones: what counts is which phone wins, and where two are close.
+            At 1 the easiest way down is to be as sure as can be, right or wrong.
     """
+    if temperature != 1:
+        log_probs = (log_probs / temperature).log_softmax(-1)
     end = log_probs[..., END]
     left_out = -torch.expm1(end) if cost == "expected" else -end
     found = token_alignment(log_probs, targets, cost=cost, row_gap=left_out, col_gap=missing, lengths=lengths)
     return found.value
+
+
+class Prices(nn.Module):
+    """What missing each of the phones costs: learned, positive, 1 on the mean of all.
+
+    A price that were free would only fall, as its derivative is how many are missed.
+    """
+
+    def __init__(self, phones: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(phones))
+
+    def forward(self, targets: torch.Tensor) -> torch.Tensor:
+        """Of targets (B, m), in their shape."""
+        return (len(self.logits) * self.logits.softmax(0))[targets]
 
 
 def with_end(batch: Batch) -> torch.Tensor:
@@ -140,8 +162,9 @@ def alignment(
     feed: str = "greedy",
     *,
     cost: str = "expected",
-    missing: torch.Tensor | float = 1.0,
+    missing: Prices | float = 1.0,
     temperature: float = 1.0,
+    cost_temperature: float = 1.0,
     rows: str = "own",
     stopwatch: Stopwatch | None = None,
 ) -> Loss:
@@ -149,7 +172,8 @@ def alignment(
 
     Args:
         feed, temperature: See ``free_running``.
-        cost, missing: See ``alignment_value``.
+        cost, cost_temperature: See ``alignment_value``.
+        missing: What a missed phone costs, or prices that learn.
         rows: ``"own"``: positions up to the first end that is written. ``"all"``: those after it too.
         stopwatch: Runs while costs are made and aligned.
     """
@@ -159,7 +183,10 @@ def alignment(
         log_probs, own = free_running(model, batch, feed, temperature)
         lengths = (own if rows == "own" else None, batch.lengths)
         with watch.running():
-            value = alignment_value(log_probs, batch.target, lengths, cost=cost, missing=missing)
+            price = missing(batch.target) if isinstance(missing, Prices) else missing
+            value = alignment_value(
+                log_probs, batch.target, lengths, cost=cost, missing=price, temperature=cost_temperature
+            )
         return value / batch.lengths
 
     return loss

@@ -154,13 +154,15 @@ class Training(AbstractTraining):
     ) -> None:
         self.config, self.task, self.folder, self.method = config, task, folder, method
         self.watch = Stopwatch()
-        self.loss = loss_of("likelihood" if method is None else method, config, self.watch)
+        self.prices = losses.Prices(len(task.alphabet.phones))
+        self.loss = loss_of("likelihood" if method is None else method, config, self.watch, self.prices)
         self.epochs = config.pretraining_epochs if method is None else config.epochs
         self.generator = torch.Generator().manual_seed(seed)
         self.model = network(task, config)
         if start is not None:
             self.model.load_state_dict(torch.load(start, weights_only=True))
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate)
+        weights = [*self.model.parameters(), *self.prices.parameters()]
+        self.optimiser = torch.optim.Adam(weights, lr=config.learning_rate)
         self.best = Best(self.model)
         self.pictures = Pictures()
         self.steps = sum(1 for _ in task.train.batches(config.batch))
@@ -168,6 +170,7 @@ class Training(AbstractTraining):
     def parts(self) -> Mapping[str, Any]:
         return {
             "model": self.model,
+            "prices": self.prices,
             "optimiser": self.optimiser,
             "generator": self.generator,
             "best": self.best,
@@ -214,7 +217,7 @@ class Training(AbstractTraining):
         torch.save(self.model.state_dict(), buffer)
         write(self.folder / "weights.pt", buffer.getvalue())
         greedy, beam = (rates(self.model, self.task, "test", width) for width in (1, self.config.beam))
-        return {
+        told: dict[str, Any] = {
             "best_epoch": self.best.epoch + 1,
             "dev_phone_error_rate": self.best.score,
             "test_phone_error_rate": greedy.phone,
@@ -224,6 +227,10 @@ class Training(AbstractTraining):
             "parameters": sum(p.numel() for p in self.model.parameters()),
             "pictures": self.pictures.all,
         }
+        if self.method == "alignment-gaps":
+            missed = self.prices(torch.arange(len(self.task.alphabet.phones))).tolist()
+            told["prices"] = dict(zip(self.task.alphabet.phones, missed, strict=True))
+        return told
 
     def _pictured(self) -> Batch:
         """A word of the development set with about eight phones, the same in all runs."""
