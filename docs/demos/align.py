@@ -15,19 +15,27 @@ from typing import Any
 
 from lpdiff.demos.align import figures
 from lpdiff.demos.align.run import PRETRAINED
+from lpdiff.demos.align.training import KNOWN
 from lpdiff.demos.stats import interval, paired
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 
 # Word error rates (%) that others reported, for the whole corpora.
+_BASELINE = "the baseline of SIGMORPHON 2021 (an ensemble of neural transducers trained by imitation)"
 PUBLISHED = {
-    "dut": 14.70,
-    "fre": 8.50,
-    "gre": 21.00,
-    "hbs_latn": 32.10,
-    "ice": 12.00,
-    "kor": 16.30,
+    "cmudict": {
+        "an LSTM of 2 x 64 units": 31.3,
+        "Phonetisaurus": 24.4,
+        "an LSTM of 2 x 512 units": 23.3,
+        "a Transformer": 20.6,
+    },
+    "dut": {_BASELINE: 14.70},
+    "fre": {_BASELINE: 8.50},
+    "gre": {_BASELINE: 21.00},
+    "hbs_latn": {_BASELINE: 32.10},
+    "ice": {_BASELINE: 12.00},
+    "kor": {_BASELINE: 16.30},
 }
 
 _INTRODUCTION = """\
@@ -62,8 +70,9 @@ $$
 $$
 
 over $m$: `lpdiff.problems.token_alignment` with a gap cost a position, which the network itself predicts.
-For certain outputs it is the edit distance. A price of missed phones that learned too would only fall: its
-derivative is how many are missed.
+For certain outputs it is the edit distance. The distributions are sharpened first, $p^{1/T}$ made to sum to
+1, with $T = 0.3$ (`--cost-temperature`). Without that ($T = 1$, `alignment-unsharpened`) the loss is the
+expected cost of phones drawn at random, and the easiest way down is to be as sure as can be, right or wrong.
 
 ## Protocol
 
@@ -77,10 +86,13 @@ pronunciation to train with, and is measured against the closest one.
 |---|---|
 | likelihood | maximum likelihood continued: the decoder is fed the target (teacher forcing) |
 | alignment | the loss above, fed with its likeliest phones |
+| alignment-unsharpened | with $T = 1$ |
+| alignment-sampled | fed with phones drawn at random |
 | alignment-softmax | fed with mixtures of phones by their probabilities |
 | alignment-gumbel | fed with phones drawn at random, straight-through Gumbel-softmax |
-| alignment-nll | with $-\\log p$ in place of $1 - p$ |
-| alignment-mixed | the alignment, and a small part of the likelihood |
+| alignment-nll | with $-\\log p$ in place of $1 - p$, and $T = 1$ |
+| alignment-gaps | with prices of missed phones that learn; their mean stays 1, free ones would only fall |
+| alignment-mixed | the alignment and the likelihood, in equal parts |
 | free-running | likelihood of the target place by place, fed with its likeliest phones: no alignment |
 | scheduled-sampling | likelihood, fed with its own phones some of the time (Bengio et al., 2015) |
 | minimum-risk | expected edit distance over outputs that are drawn (Shen et al., 2016) |
@@ -96,11 +108,12 @@ _SECTION = """
 {train} words to train with, {dev} to select by, {test} to test; {parameters} parameters; {pretraining} epochs
 of likelihood, then {epochs} of each method. Error rates on test words (%), mean and 95 % interval, {seeds}
 (Student's t; initial weights and order vary, words do not). *Fewer*: phone errors, and word errors, less than
-likelihood continued, paired by seed; bold where the interval does not hold zero. *Time*: processor seconds an
-epoch.
+likelihood continued, paired by seed; bold where the interval does not hold zero. *Beam*: word errors with a
+beam of {beam}. *Together*: word errors of the networks of all seeds as one (the mean of their probabilities),
+with that beam. *Train*: phone errors on {known} of the words to train with.
 
-| method | phone errors | word errors | fewer phone errors | fewer word errors | words, beam {beam} | time |
-|---|---|---|---|---|---|---|
+| method | phone errors | word errors | fewer phone errors | fewer word errors | beam | together | train |
+|---|---|---|---|---|---|---|---|
 {rows}
 
 {verdict}
@@ -109,8 +122,8 @@ epoch.
 
 ![An alignment over its costs, while the network learns](../figures/demos-align-{name}-alignment.svg)
 
-The alignment itself takes {share} of the time of its epochs. {machine}, Python {python}, torch {torch},
-{threads} thread; other programs ran beside it.
+Processor seconds an epoch: {seconds}. The alignment itself takes {share} of the time of its epochs.
+{machine}, Python {python}, torch {torch}, {threads} thread; other programs ran beside it.
 """
 
 
@@ -140,8 +153,18 @@ def section(name: str, record: dict[str, Any]) -> str:
         verdict=_verdict(record),
         name=name,
         share=share,
+        known=f"{min(KNOWN, record['words']['train']):,}",
+        seconds=_seconds(record),
         **{key: environment[key] for key in ("machine", "python", "torch", "threads")},
     )
+
+
+def _seconds(record: dict[str, Any]) -> str:
+    told = []
+    for name, found in record["results"].items():
+        epochs = len(found["curves"][0])
+        told.append(f"{name} {interval(found['processor_seconds']).mean / epochs:.1f}")
+    return ", ".join(told)
 
 
 def _title(record: dict[str, Any]) -> str:
@@ -160,8 +183,7 @@ def _title(record: dict[str, Any]) -> str:
 
 
 def _row(name: str, record: dict[str, Any]) -> str:
-    found, epochs = record["results"][name], len(record["results"][name]["curves"][0])
-    seconds = interval(found["processor_seconds"]).mean / epochs
+    found = record["results"][name]
     gains = [""] * 2
     if name not in (PRETRAINED, "likelihood") and "likelihood" in record["results"]:
         gains = [_gain(record, name, key) for key in ("phone", "word")]
@@ -170,7 +192,8 @@ def _row(name: str, record: dict[str, Any]) -> str:
         interval(found["test_word_error_rate"]).text(2),
         *gains,
         interval(found["test_word_error_rate_beam"]).text(2),
-        f"{seconds:.1f}",
+        f"{found['together']['test_word_error_rate_beam']:.2f}" if found["together"] else "",
+        interval(found["train_phone_error_rate"]).text(2),
     ]
     return f"| {name} | {' | '.join(cells)} |"
 
@@ -196,13 +219,22 @@ def _verdict(record: dict[str, Any]) -> str:
                 found = f"{'fewer' if gain.mean > 0 else 'more'} by {abs(gain.mean):.2f} ± {gain.half:.2f}"
             told.append(f"- {key.capitalize()} errors of the alignment against {other}: {found}.")
     published = PUBLISHED.get(record["config"]["corpus"])
-    if published is not None:
-        best = min(interval(found["test_word_error_rate"]).mean for found in results.values())
-        told.append(
-            f"- The baseline of SIGMORPHON 2021, an ensemble, reports {published:.1f} % word errors; "
-            f"the best here is {best:.1f} %."
-        )
+    if published is not None and record["config"]["words"] is None:
+        others = "; ".join(f"{who} {rate:.1f}" for who, rate in published.items())
+        told.append(f"- {_best(record)} Published word errors (%): {others}.")
     return "\n".join(told)
+
+
+def _best(record: dict[str, Any]) -> str:
+    """The system that is best on the development set, and its word errors on the test set."""
+    results, beam = record["results"], f"beam {record['config']['beam']}"
+    if results[PRETRAINED]["together"]:
+        name = min(results, key=lambda key: results[key]["together"]["dev_phone_error_rate_beam"])
+        rate = results[name]["together"]["test_word_error_rate_beam"]
+        return f"The best system on the development set, {name} of all seeds together, {beam}: {rate:.2f} %."
+    name = min(results, key=lambda key: interval(results[key]["dev_phone_error_rate"]).mean)
+    rate = interval(results[name]["test_word_error_rate_beam"]).mean
+    return f"The best method on the development set, {name}, {beam}: {rate:.2f} %."
 
 
 def recorded(results: Path) -> dict[str, dict[str, Any]]:

@@ -60,8 +60,8 @@ All of them see the same bags, initial weights, order of bags, number of steps a
 Bags are drawn once a seed and stay, so an image only ever shares the information of its own bag. The test
 images serve for the numbers here and nothing else. For digits, the learning rate (of 0.001, 0.002, 0.005),
 the warm-up (of 5, 10, 20 epochs) and the temperature (of 0.3, 1) were chosen on a fifth of the training
-images that was held out (`--split validation`, seeds 10 to 12), one setting for all methods and bag sizes.
-Other data sets were not tuned.
+images that was held out (`--split validation`, seeds 10 to 12), one setting for all methods and bag sizes, in
+trials of which no record was kept. Other data sets were not tuned.
 """
 
 _SECTION = """

@@ -34,10 +34,8 @@ class Config(AbstractConfig):
     """Grapheme to phoneme: maximum likelihood first, then every method from the same network."""
 
     SMALL: ClassVar[dict[str, Any]] = {
-        "pretraining_epochs": 12,
+        "pretraining_epochs": 15,
         "epochs": 4,
-        "hidden": 64,
-        "batch": 128,
         "methods": ("likelihood", "alignment"),
         "seeds": 1,
     }
@@ -55,25 +53,25 @@ class Config(AbstractConfig):
     """words of the development set that are used (all)"""
     test_words: int | None = Field(None, ge=1)
     """words of the test set that are used (all)"""
-    methods: tuple[Name, ...] = ("likelihood", "alignment", "free-running")
+    methods: tuple[Name, ...] = ("likelihood", "alignment", "alignment-sampled", "free-running")
     """what goes on from the pretrained network, each for the same number of epochs"""
-    pretraining_epochs: int = Field(20, ge=1)
+    pretraining_epochs: int = Field(50, ge=1)
     """passes of maximum likelihood before that"""
     epochs: int = Field(6, ge=1)
     """passes of each method"""
-    batch: int = Field(256, ge=1)
+    batch: int = Field(64, ge=1)
     """words a step, all of one length; rare lengths give smaller batches"""
-    hidden: int = Field(128, ge=1)
+    hidden: int = Field(48, ge=1)
     """units of each GRU"""
-    embedding: int = Field(64, ge=1)
+    embedding: int = Field(32, ge=1)
     """numbers a letter and a phone"""
     precision: Literal["float32", "bfloat16"] = "float32"
     """of the layers while they train; bfloat16 is half as fast again where the processor has it"""
-    dropout: float = Field(0.2, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
     """of embeddings and before the outputs"""
-    learning_rate: float = Field(3e-3, gt=0, lt=1)
+    learning_rate: float = Field(4e-3, gt=0, lt=1)
     """of Adam in the first half of pretraining; in the second it falls towards 0"""
-    method_learning_rate: float = Field(5e-4, gt=0, lt=1)
+    method_learning_rate: float = Field(2e-4, gt=0, lt=1)
     """of Adam in the first epoch of a method; it falls towards 0"""
     rows: Literal["own", "all"] = "own"
     """which outputs are aligned: up to the end that is written, or all"""
@@ -85,7 +83,7 @@ class Config(AbstractConfig):
     """of scheduled sampling: how often the network is fed its own phone"""
     samples: int = Field(4, ge=1)
     """of minimum-risk training: outputs drawn a word"""
-    likelihood_weight: float = Field(0.1, ge=0)
+    likelihood_weight: float = Field(1.0, ge=0)
     """of alignment-mixed: the weight of the likelihood, teacher-forced, beside the alignment"""
     beam: int = Field(4, ge=1)
     """width of the beam on the test set, beside greedy decoding"""

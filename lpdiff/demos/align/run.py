@@ -16,7 +16,7 @@ from ..stats import interval, paired
 from . import figures
 from .config import Config
 from .data import load
-from .training import Task, Training, together
+from .training import Task, Training, network, rates, together
 
 COMMAND = "lpdiff demo align"
 PRETRAINED = "pretrained"
@@ -48,9 +48,9 @@ def run(config: Config) -> dict[str, Any]:
     for seed in config.every_seed:
         for name in runs:
             runs[name].append(_one(config, task, seed, folder / f"seed-{seed}", name))
-    ensembles = {name: _together(config, task, folder, name) for name in runs if len(config.every_seed) > 1}
+    afterwards = {name: _afterwards(config, task, folder, name) for name in runs}
     words = {"train": len(corpus.train), "dev": len(corpus.dev), "test": len(corpus.test)}
-    summary = record(config, words, runs, ensembles)
+    summary = record(config, words, runs, afterwards)
     write(folder / "align.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     print(table(summary))
     figures.draw(summary, folder)
@@ -74,26 +74,32 @@ def _one(config: Config, task: Task, seed: int, base: Path, name: str) -> dict[s
     )
 
 
-def _together(config: Config, task: Task, folder: Path, name: str) -> dict[str, float]:
-    """Error rates of the networks of all seeds, writing together; kept beside the runs."""
-    path = folder / f"together-{name}.json"
+def _afterwards(config: Config, task: Task, folder: Path, name: str) -> dict[str, Any]:
+    """What is measured when all seeds are trained; kept beside the runs."""
+    path = folder / f"afterwards-{name}.json"
     method = config.pretraining(0) if name == PRETRAINED else config.method(name, 0)
     of = {**method, "beam": config.beam, "seed": list(config.every_seed)}
     if path.exists() and not config.again:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["of"] == of:
-            return kept["rates"]
-    places = [folder / f"seed-{seed}" / name / "weights.pt" for seed in config.every_seed]
-    rates = together(task, config, places)
-    write(path, json.dumps({"of": of, "rates": rates}, indent=1) + "\n")
-    return rates
+            return kept["found"]
+    networks = [network(task, config) for _ in config.every_seed]
+    for own, seed in zip(networks, config.every_seed, strict=True):
+        weights = folder / f"seed-{seed}" / name / "weights.pt"
+        own.load_state_dict(torch.load(weights, weights_only=True))
+    found = {
+        "train_phone_error_rate": [round(rates(own, task, task.known).phone, 3) for own in networks],
+        "together": together(networks, task, config.beam) if len(networks) > 1 else {},
+    }
+    write(path, json.dumps({"of": of, "found": found}, indent=1) + "\n")
+    return found
 
 
 def record(
     config: Config,
     words: dict[str, int],
     runs: dict[str, list[dict[str, Any]]],
-    ensembles: dict[str, dict[str, float]],
+    afterwards: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """All that the docs tell of a run, as JSON has it."""
     results = {}
@@ -106,7 +112,7 @@ def record(
                 key: [round(sum(row[key] for row in r["metrics"]), 2) for r in done]
                 for key in ("processor_seconds", "processor_seconds_in_alignment")
             },
-            "together": {key: round(rate, 3) for key, rate in ensembles.get(name, {}).items()},
+            **afterwards[name],
         }
     pictures = [
         {"trained": f"likelihood, epoch {p['epoch']}", **p} for p in runs[PRETRAINED][0]["result"]["pictures"]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,29 +17,32 @@ from lpdiff.problems import token_alignment
 from ..harness import AbstractTraining, Best, Step, write
 from . import losses
 from .config import Config, loss_of
-from .data import END, Alphabet, Batch, Corpus, Examples
+from .data import END, Alphabet, Batch, Corpus, Examples, drawn
 from .decoding import AbstractWriter, Ensemble
 from .losses import Stopwatch
 from .metrics import ErrorRates, error_rates
 from .model import Transcriber
 
 CLIP = 1.0  # largest norm of a gradient
+KNOWN = 2400  # words of the training set that are measured too
 DECODED = 512  # words a batch where nothing is trained
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A corpus as numbers."""
+    """A corpus as numbers; ``known`` are some of the words to train with."""
 
     alphabet: Alphabet
     train: Examples
     dev: Examples
     test: Examples
+    known: Examples
 
     @classmethod
     def of(cls, corpus: Corpus) -> Task:
         alphabet = Alphabet.of(corpus.train)
-        return cls(alphabet, *(Examples.of(p, alphabet) for p in (corpus.train, corpus.dev, corpus.test)))
+        parts = (corpus.train, corpus.dev, corpus.test, drawn(corpus.train, 0, KNOWN))
+        return cls(alphabet, *(Examples.of(part, alphabet) for part in parts))
 
     @property
     def steps(self) -> int:
@@ -73,25 +76,19 @@ def decode(model: AbstractWriter[Any], examples: Examples, steps: int, beam: int
     return found
 
 
-def rates(model: AbstractWriter[Any], task: Task, part: Literal["dev", "test"], beam: int = 1) -> ErrorRates:
-    """Error rates on a part of the data."""
-    examples: Examples = getattr(task, part)
+def rates(model: AbstractWriter[Any], task: Task, examples: Examples, beam: int = 1) -> ErrorRates:
+    """Error rates on some of the data."""
     return error_rates(decode(model, examples, task.steps, beam), examples)
 
 
-def together(task: Task, config: Config, weights: Sequence[Path]) -> dict[str, float]:
-    """Error rates of several networks as one, greedily and with the beam."""
-    networks = []
-    for path in weights:
-        networks.append(network(task, config))
-        networks[-1].load_state_dict(torch.load(path, weights_only=True))
+def together(networks: Sequence[Transcriber], task: Task, beam: int) -> dict[str, float]:
+    """Error rates of several networks as one, greedily and with a beam."""
     ensemble, found = Ensemble(networks), {}
-    parts: tuple[Literal["dev", "test"], ...] = ("dev", "test")
-    for part in parts:
-        for told, width in (("", 1), ("_beam", config.beam)):
-            now = rates(ensemble, task, part, width)
-            found[f"{part}_phone_error_rate{told}"] = now.phone
-            found[f"{part}_word_error_rate{told}"] = now.word
+    for part, examples in (("dev", task.dev), ("test", task.test)):
+        for told, width in (("", 1), ("_beam", beam)):
+            now = rates(ensemble, task, examples, width)
+            found[f"{part}_phone_error_rate{told}"] = round(now.phone, 3)
+            found[f"{part}_word_error_rate{told}"] = round(now.word, 3)
     return found
 
 
@@ -198,7 +195,7 @@ class Training(AbstractTraining):
             total += value * self.config.batch
             step(loss=value * self.config.batch / len(batch))
         spent = time.process_time() - start
-        now = rates(self.model, self.task, "dev")
+        now = rates(self.model, self.task, self.task.dev)
         self.best.offer(now.phone, number)
         if (number + 1).bit_count() == 1 or number + 1 == self.epochs:  # epochs 1, 2, 4, ..., the last
             self.pictures.take(self.model, self._pictured(), self.task.alphabet, number + 1)
@@ -216,7 +213,9 @@ class Training(AbstractTraining):
         buffer = io.BytesIO()
         torch.save(self.model.state_dict(), buffer)
         write(self.folder / "weights.pt", buffer.getvalue())
-        greedy, beam = (rates(self.model, self.task, "test", width) for width in (1, self.config.beam))
+        greedy, beam = (
+            rates(self.model, self.task, self.task.test, width) for width in (1, self.config.beam)
+        )
         told: dict[str, Any] = {
             "best_epoch": self.best.epoch + 1,
             "dev_phone_error_rate": self.best.score,
