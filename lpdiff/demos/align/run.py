@@ -135,10 +135,10 @@ def record(
 
 def table(summary: dict[str, Any]) -> str:
     """The results as text."""
-    results = summary["results"]
+    results, count = summary["results"], len(summary["seeds"])
     lines = [
         "",
-        f"Test set, per cent, {len(summary['seeds'])} seeds (mean and 95 % interval)",
+        f"Test set, per cent, {count} seed{'s' * (count > 1)} (mean and 95 % interval)",
         "",
         f"{'method':<20} {'phone errors':>14} {'word errors':>14} {'fewer phone errors':>19} {'time':>9}",
     ]
