@@ -204,20 +204,23 @@ def _gain(record: dict[str, Any], name: str, key: str) -> str:
     return f"**{told}**" if found.half is not None and abs(found.mean) > found.half else told
 
 
+def _apart(record: dict[str, Any], other: str, ours: str, key: str) -> str:
+    """What the intervals allow to say of two methods' errors."""
+    gain = paired(*(record["results"][name][f"test_{key}_error_rate"] for name in (other, ours)))
+    if gain.half is None or abs(gain.mean) <= gain.half:
+        return "no different as far as these seeds show"
+    return f"{'fewer' if gain.mean > 0 else 'more'} by {abs(gain.mean):.2f} ± {gain.half:.2f}"
+
+
 def _verdict(record: dict[str, Any]) -> str:
-    """What the intervals allow to say of the alignment against likelihood continued and the control."""
+    """The alignments against likelihood continued and the controls, and the best system against others."""
     results, told = record["results"], []
-    for other in ("likelihood", "free-running"):
-        if "alignment" not in results or other not in results:
-            continue
-        for key in ("phone", "word"):
-            name = f"test_{key}_error_rate"
-            gain = paired(results[other][name], results["alignment"][name])
-            if gain.half is None or abs(gain.mean) <= gain.half:
-                found = "no difference that these seeds show"
-            else:
-                found = f"{'fewer' if gain.mean > 0 else 'more'} by {abs(gain.mean):.2f} ± {gain.half:.2f}"
-            told.append(f"- {key.capitalize()} errors of the alignment against {other}: {found}.")
+    for ours in ("alignment", "alignment-sampled"):
+        for other in ("likelihood", "free-running", "alignment-unsharpened"):
+            if ours not in results or other not in results:
+                continue
+            found = [_apart(record, other, ours, key) for key in ("phone", "word")]
+            told.append(f"- {ours} against {other}: phone errors {found[0]}, word errors {found[1]}.")
     published = PUBLISHED.get(record["config"]["corpus"])
     if published is not None and record["config"]["words"] is None:
         others = "; ".join(f"{who} {rate:.1f}" for who, rate in published.items())
