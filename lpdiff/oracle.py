@@ -193,8 +193,8 @@ def densified(index: torch.Tensor, weight: torch.Tensor, size: int) -> torch.Ten
         return weight.new_zeros(len(index), size).scatter_add(1, index, weight)
     # Zeros by NumPy: torch's come from a thread that then waits for more to do, on the processor that the
     # next batch's matchings need. In place: twice as fast.
-    zeros = torch.from_numpy(np.zeros((len(index), size), dtype=str(weight.dtype).removeprefix("torch.")))
-    return zeros.scatter_add_(1, index, weight)
+    zeros = np.zeros((len(index), size), weight.detach().numpy().dtype)
+    return torch.from_numpy(zeros).scatter_add_(1, index, weight)
 
 
 def _sparse_gradient(

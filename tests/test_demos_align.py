@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 from pathlib import Path
 
+import pages
 import pytest
 import torch
+from pages import DEMOS
 
 pytest.importorskip("sklearn", reason="the demo extra is not installed")
 pytest.importorskip("matplotlib", reason="the demo extra is not installed")
@@ -22,7 +23,6 @@ from lpdiff.demos.align.config import NAMES, Config, loss_of
 from lpdiff.demos.align.decoding import Ensemble
 from lpdiff.demos.align.model import Transcriber
 
-DEMOS = Path(__file__).parents[1] / "docs" / "demos"
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -547,11 +547,7 @@ class TestDemo:
 
 @pytest.fixture(scope="module")
 def script():
-    """docs/demos/align.py, which is no part of a package."""
-    spec = importlib.util.spec_from_file_location("docs_demos_align", DEMOS / "align.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return pages.script("align")
 
 
 class TestPage:

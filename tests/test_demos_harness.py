@@ -282,6 +282,14 @@ def test_intervals_are_those_of_scipy():
     assert (got.mean, got.count) == (pytest.approx(np.mean(values)), 5)
     assert interval([0.5]).half is None and interval([0.5]).text() == "0.5"
     assert interval(values).text(1, 100.0) == "92.8 ± 3.0"
+    assert (
+        interval([0.5]).text(sign=True) == "+0.5"
+        and interval([-1.0, -1.2]).text(1, sign=True) == "-1.1 ± 1.3"
+    )
+    for sample in ([0.1, 0.2], [-0.1, -0.11], [-0.2, 0.3], [0.5]):
+        found = interval(sample)
+        assert found.apart == (found.half is not None and not found.low <= 0 <= found.high)
+    assert interval([-0.1, -0.11]).apart and not interval([0.5]).apart
     others = [0.90, 0.93, 0.95, 0.91, 0.90]
     expected = scipy_stats.ttest_rel(values, others).confidence_interval(0.95)
     difference = paired(values, others)

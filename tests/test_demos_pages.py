@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
+import pages
 import pytest
+from pages import DEMOS
 
 pytest.importorskip("sklearn", reason="the demo extra is not installed")
 pytest.importorskip("matplotlib", reason="the demo extra is not installed")
@@ -16,16 +16,10 @@ pytest.importorskip("tqdm", reason="the demo extra is not installed")
 from lpdiff.demos.bags import program, report
 from lpdiff.demos.bags.training import METHODS
 
-DEMOS = Path(__file__).parents[1] / "docs" / "demos"
-
 
 @pytest.fixture(scope="module")
 def bags():
-    """docs/demos/bags.py, which is no part of a package."""
-    spec = importlib.util.spec_from_file_location("docs_demos_bags", DEMOS / "bags.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return pages.script("bags")
 
 
 def test_the_page_is_what_the_records_give(bags):

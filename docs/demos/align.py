@@ -8,18 +8,16 @@ writes, so a number in the docs cannot drift from its run.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
+from writing import RESULTS, difference, write
+
 from lpdiff.demos.align import figures
 from lpdiff.demos.align.run import PRETRAINED
 from lpdiff.demos.align.training import KNOWN
-from lpdiff.demos.stats import interval, paired
-
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
+from lpdiff.demos.stats import Interval, interval, paired
 
 # Word error rates (%) that others reported, for the whole corpora.
 _BASELINE = "the baseline of SIGMORPHON 2021 (an ensemble of neural transducers trained by imitation)"
@@ -186,7 +184,7 @@ def _row(name: str, record: dict[str, Any]) -> str:
     found = record["results"][name]
     gains = [""] * 2
     if name not in (PRETRAINED, "likelihood") and "likelihood" in record["results"]:
-        gains = [_gain(record, name, key) for key in ("phone", "word")]
+        gains = [difference(_fewer(record, "likelihood", name, key), 2) for key in ("phone", "word")]
     cells = [
         interval(found["test_phone_error_rate"]).text(2),
         interval(found["test_word_error_rate"]).text(2),
@@ -198,18 +196,17 @@ def _row(name: str, record: dict[str, Any]) -> str:
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _gain(record: dict[str, Any], name: str, key: str) -> str:
-    found = paired(*(record["results"][k][f"test_{key}_error_rate"] for k in ("likelihood", name)))
-    told = f"{found.mean:+.2f}" + ("" if found.half is None else f" ± {found.half:.2f}")
-    return f"**{told}**" if found.half is not None and abs(found.mean) > found.half else told
+def _fewer(record: dict[str, Any], other: str, ours: str, key: str) -> Interval:
+    """How many errors fewer one method makes than another, paired by seed."""
+    return paired(*(record["results"][name][f"test_{key}_error_rate"] for name in (other, ours)))
 
 
 def _apart(record: dict[str, Any], other: str, ours: str, key: str) -> str:
     """What the intervals allow to say of two methods' errors."""
-    gain = paired(*(record["results"][name][f"test_{key}_error_rate"] for name in (other, ours)))
-    if gain.half is None or abs(gain.mean) <= gain.half:
+    fewer = _fewer(record, other, ours, key)
+    if not fewer.apart:
         return "no different as far as these seeds show"
-    return f"{'fewer' if gain.mean > 0 else 'more'} by {abs(gain.mean):.2f} ± {gain.half:.2f}"
+    return f"{'fewer' if fewer.mean > 0 else 'more'} by {abs(fewer.mean):.2f} ± {fewer.half:.2f}"
 
 
 def _verdict(record: dict[str, Any]) -> str:
@@ -257,16 +254,7 @@ def page(results: Path = RESULTS) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the records are")
-    parser.add_argument("--page", type=Path, default=HERE / "align.md", help="what to write")
-    parser.add_argument("--figures", type=Path, default=HERE.parent / "figures", help="folder of the figures")
-    given = parser.parse_args(argv)
-    given.page.write_text(page(given.results), encoding="utf-8")
-    print(given.page)
-    for name, record in recorded(given.results).items():
-        for path in figures.draw(record, given.figures, f"demos-align-{name}-"):
-            print(path)
+    write("align", page, recorded, figures.draw, argv)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,17 @@ writes, so a number in the docs cannot drift from its run.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import writing
 
 from lpdiff.demos.bags import report
 from lpdiff.demos.bags.training import METHODS
 from lpdiff.demos.stats import Interval, interval, paired
 
-HERE = Path(__file__).parent
-RESULTS = HERE / "results"
 DATASETS = ("digits", "mnist", "cifar10", "cifar100")
 
 _INTRODUCTION = """\
@@ -170,12 +168,7 @@ def verdict(record: dict[str, Any]) -> str:
     for first, second in _COMPARED:
         if first not in methods or second not in methods:
             continue
-        cells = []
-        for size in sizes:
-            found = difference(record, first, second, size)
-            apart = found.half is not None and abs(found.mean) > found.half
-            told = f"{found.mean:+.1f}" + ("" if found.half is None else f" ± {found.half:.1f}")
-            cells.append(f"**{told}**" if apart else told)
+        cells = [writing.difference(difference(record, first, second, size), 1) for size in sizes]
         lines.append(f"| {METHODS[first][0]} less {METHODS[second][0]} | {' | '.join(cells)} |")
     return (
         "Differences in points, paired by seed, with 95 % intervals (each for itself, with no correction for "
@@ -234,8 +227,7 @@ def lessons(record: dict[str, Any]) -> str:
         return report.accuracies(record, method, size).text(1, 100.0)
 
     def apart(first: str, second: str, size: int = large) -> str:
-        found = difference(record, first, second, size)
-        return f"{found.mean:+.1f}" + ("" if found.half is None else f" ± {found.half:.1f}")
+        return difference(record, first, second, size).text(1, sign=True)
 
     labelled = interval([run["labelled"] for run in report.by(record, "matching", large)])
     curve = np.mean([run["accuracies"] for run in report.by(record, "uniform", large)], axis=0)
@@ -260,30 +252,23 @@ def lessons(record: dict[str, Any]) -> str:
     )
 
 
-def page(results: Path = RESULTS) -> str:
+def recorded(results: Path) -> dict[str, dict[str, Any]]:
+    """Records by data set."""
+    paths = {name: results / f"bags-{name}.json" for name in DATASETS}
+    return {
+        name: json.loads(path.read_text(encoding="utf-8")) for name, path in paths.items() if path.exists()
+    }
+
+
+def page(results: Path = writing.RESULTS) -> str:
     """The whole page; a data set without a record has no section."""
-    text = _INTRODUCTION
-    for name in DATASETS:
-        recorded = results / f"bags-{name}.json"
-        if recorded.exists():
-            text += section(name, json.loads(recorded.read_text(encoding="utf-8")))
-    return text + lessons(json.loads((results / "bags-digits.json").read_text(encoding="utf-8")))
+    records = recorded(results)
+    sections = [section(name, record) for name, record in records.items()]
+    return "".join([_INTRODUCTION, *sections, lessons(records["digits"])])
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where the records are")
-    parser.add_argument("--page", type=Path, default=HERE / "bags.md", help="what to write")
-    parser.add_argument("--figures", type=Path, default=HERE.parent / "figures", help="folder of the figures")
-    given = parser.parse_args(argv)
-    given.page.write_text(page(given.results), encoding="utf-8")
-    print(given.page)
-    for name in DATASETS:
-        recorded = given.results / f"bags-{name}.json"
-        if recorded.exists():
-            record = json.loads(recorded.read_text(encoding="utf-8"))
-            for path in report.draw(record, given.figures, f"demos-bags-{name}-"):
-                print(path)
+    writing.write("bags", page, recorded, report.draw, argv)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,14 @@ class Interval:
     def high(self) -> float | None:
         return None if self.half is None else self.mean + self.half
 
-    def text(self, digits: int = 1, scale: float = 1.0) -> str:
-        """``97.1 ± 0.4``; without the second where there is one value only."""
-        told = f"{scale * self.mean:.{digits}f}"
+    @property
+    def apart(self) -> bool:
+        """Whether the interval does not hold zero."""
+        return self.half is not None and abs(self.mean) > self.half
+
+    def text(self, digits: int = 1, scale: float = 1.0, *, sign: bool = False) -> str:
+        """``97.1 ± 0.4``; without the second where there is one value only; ``sign``: ``+97.1``."""
+        told = f"{scale * self.mean:{'+' * sign}.{digits}f}"
         return told if self.half is None else f"{told} ± {scale * self.half:.{digits}f}"
 
 

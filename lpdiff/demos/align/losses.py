@@ -139,7 +139,7 @@ def free_running(
         feed: ``"greedy"``: its likeliest phone, a constant. ``"sampled"``: one drawn at random, a constant.
             ``"softmax"``: the mixture of all by their probabilities. ``"gumbel"``: one drawn at random,
             differentiated as the softmax of its perturbed logits (straight-through).
-        temperature: Of the softmax.
+        temperature: Of draws and of the softmax.
     """
     steps = batch.target.shape[1] + EXTRA
     encoded = model.encode(batch.source)

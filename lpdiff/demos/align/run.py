@@ -47,7 +47,7 @@ def run(config: Config) -> dict[str, Any]:
     folder = config.output / "align" / config.corpus
     for seed in config.every_seed:
         for name in runs:
-            runs[name].append(_one(config, task, seed, folder / f"seed-{seed}", name))
+            runs[name].append(_one(config, task, seed, folder, name))
     afterwards = {name: _afterwards(config, task, folder, name) for name in runs}
     words = {"train": len(corpus.train), "dev": len(corpus.dev), "test": len(corpus.test)}
     summary = record(config, words, runs, afterwards)
@@ -58,14 +58,22 @@ def run(config: Config) -> dict[str, Any]:
     return summary
 
 
-def _one(config: Config, task: Task, seed: int, base: Path, name: str) -> dict[str, Any]:
-    folder, before = base / name, base / PRETRAINED
+def _place(folder: Path, seed: int, name: str) -> Path:
+    return folder / f"seed-{seed}" / name
+
+
+def _settings(config: Config, seed: int, name: str) -> dict[str, Any]:
+    return config.pretraining(seed) if name == PRETRAINED else config.method(name, seed)
+
+
+def _one(config: Config, task: Task, seed: int, folder: Path, name: str) -> dict[str, Any]:
+    place, before = (_place(folder, seed, run) for run in (name, PRETRAINED))
     first = name == PRETRAINED
     return train(
-        folder,
-        config.pretraining(seed) if first else config.method(name, seed),
+        place,
+        _settings(config, seed, name),
         lambda: Training(
-            config, task, seed, folder, None if first else name, None if first else before / "weights.pt"
+            config, task, seed, place, None if first else name, None if first else before / "weights.pt"
         ),
         # A method's own draws, not those of pretraining again.
         seed=seed if first else seed + 1_000_003,
@@ -77,15 +85,14 @@ def _one(config: Config, task: Task, seed: int, base: Path, name: str) -> dict[s
 def _afterwards(config: Config, task: Task, folder: Path, name: str) -> dict[str, Any]:
     """What is measured when all seeds are trained; kept beside the runs."""
     path = folder / f"afterwards-{name}.json"
-    method = config.pretraining(0) if name == PRETRAINED else config.method(name, 0)
-    of = {**method, "beam": config.beam, "seed": list(config.every_seed)}
+    of = {**_settings(config, 0, name), "beam": config.beam, "seed": list(config.every_seed)}
     if path.exists() and not config.again:
         kept = json.loads(path.read_text(encoding="utf-8"))
         if kept["of"] == of:
             return kept["found"]
     networks = [network(task, config) for _ in config.every_seed]
     for own, seed in zip(networks, config.every_seed, strict=True):
-        weights = folder / f"seed-{seed}" / name / "weights.pt"
+        weights = _place(folder, seed, name) / "weights.pt"
         own.load_state_dict(torch.load(weights, weights_only=True))
     found = {
         "train_phone_error_rate": [round(rates(own, task, task.known).phone, 3) for own in networks],
