@@ -15,6 +15,7 @@ from typing import Any
 from writing import RESULTS, difference, write
 
 from lpdiff.demos.align import figures
+from lpdiff.demos.align.config import Config
 from lpdiff.demos.align.run import PRETRAINED
 from lpdiff.demos.align.training import KNOWN
 from lpdiff.demos.stats import Interval, interval, paired
@@ -166,7 +167,7 @@ def _seconds(record: dict[str, Any]) -> str:
 
 
 def _title(record: dict[str, Any]) -> str:
-    corpus = record["config"]["corpus"]
+    corpus, units = record["config"]["corpus"], record["config"]["hidden"]
     titles = {
         "cmudict-small": "The words that come with lpdiff",
         "cmudict": f"CMUdict, {record['words']['train']:,} words",
@@ -177,7 +178,7 @@ def _title(record: dict[str, Any]) -> str:
         "ice": "Icelandic",
         "kor": "Korean",
     }
-    return titles[corpus]
+    return titles[corpus] + ("" if units == Config().hidden else f", networks of {units} units")
 
 
 def _row(name: str, record: dict[str, Any]) -> str:

@@ -109,15 +109,20 @@ def load(
     elif folder is None:
         raise ValueError(f"corpus {name!r} does not come with lpdiff: name its folder by --data DIR")
     elif name == "cmudict":
-        both = read(folder / "cmudict_g2p" / "g014b2b.train", "latin-1")
-        test = read(folder / "cmudict_g2p" / "g014b2b.test", "latin-1")
+        both, test = (_held(folder, f"cmudict_g2p/g014b2b.{part}", "latin-1") for part in ("train", "test"))
         count = DEV_WORDS if dev_words is None else dev_words
         dev, train = drawn(both, 0, count), drawn(both, count, None)
     else:
         train, dev, test = (
-            read(folder / "sigmorphon2021" / f"{name}_{part}.tsv") for part in ("train", "dev", "test")
+            _held(folder, f"sigmorphon2021/{name}_{part}.tsv") for part in ("train", "dev", "test")
         )
     return Corpus(drawn(train, 0, words), drawn(dev, 0, dev_words), drawn(test, 0, test_words))
+
+
+def _held(folder: Path, file: str, encoding: str = "utf-8") -> Lexicon:
+    if not (folder / file).is_file():
+        raise FileNotFoundError(f"{folder} holds no {file}: give the folder that does by --data DIR")
+    return read(folder / file, encoding)
 
 
 def letters_of(word: str) -> str:
