@@ -9,6 +9,7 @@ writes, so a number in the docs cannot drift from its run.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,18 @@ pronunciation to train with, and is measured against the closest one.
 | minimum-risk | expected edit distance over outputs that are drawn (Shen et al., 2016) |
 """
 
+_SUMMARY = """
+## In short
+
+Phone errors on test words (%) of likelihood continued, and how many fewer the alignments have, bold where the
+interval does not hold zero; word errors (%) of the best system, chosen on the development set, beside those
+published for whole corpora. Intervals of two seeds mean little.
+
+| | seeds | likelihood | alignment, fewer | alignment-sampled, fewer | word errors | published |
+|---|---|---|---|---|---|---|
+{rows}
+"""
+
 _SECTION = """
 ## {title}
 
@@ -124,6 +137,23 @@ with that beam. *Train*: phone errors on {known} of the words to train with.
 Processor seconds an epoch: {seconds}. The alignment itself takes {share} of the time of its epochs.
 {machine}, Python {python}, torch {torch}, {threads} thread; other programs ran beside it.
 """
+
+
+def summary(records: Iterable[dict[str, Any]]) -> str:
+    """All records in one table."""
+    rows = []
+    for record in records:
+        results = record["results"]
+        gains = [
+            difference(_fewer(record, "likelihood", ours, "phone"), 2) if ours in results else ""
+            for ours in ("alignment", "alignment-sampled")
+        ]
+        cells = [_title(record), str(len(record["seeds"]))]
+        cells += [interval(results["likelihood"]["test_phone_error_rate"]).text(2), *gains]
+        rates = sorted(_published(record).values())
+        told = " to ".join(f"{rate:.1f}" for rate in dict.fromkeys((rates[0], rates[-1]))) if rates else ""
+        rows.append(f"| {' | '.join(cells)} | {_best(record)[1]:.1f} | {told} |")
+    return _SUMMARY.format(rows="\n".join(rows))
 
 
 def section(name: str, record: dict[str, Any]) -> str:
@@ -219,23 +249,31 @@ def _verdict(record: dict[str, Any]) -> str:
                 continue
             found = [_apart(record, other, ours, key) for key in ("phone", "word")]
             told.append(f"- {ours} against {other}: phone errors {found[0]}, word errors {found[1]}.")
-    published = PUBLISHED.get(record["config"]["corpus"])
-    if published is not None and record["config"]["words"] is None:
+    published = _published(record)
+    if published:
         others = "; ".join(f"{who} {rate:.1f}" for who, rate in published.items())
-        told.append(f"- {_best(record)} Published word errors (%): {others}.")
+        who, rate = _best(record)
+        told.append(
+            f"- The best system on the development set, {who}, beam {record['config']['beam']}: "
+            f"{rate:.2f} %. Published word errors (%): {others}."
+        )
     return "\n".join(told)
 
 
-def _best(record: dict[str, Any]) -> str:
+def _published(record: dict[str, Any]) -> dict[str, float]:
+    """What others reported for these words; none where the record is of some of them."""
+    whole = record["config"]["words"] is None
+    return PUBLISHED.get(record["config"]["corpus"], {}) if whole else {}
+
+
+def _best(record: dict[str, Any]) -> tuple[str, float]:
     """The system that is best on the development set, and its word errors on the test set."""
-    results, beam = record["results"], f"beam {record['config']['beam']}"
+    results = record["results"]
     if results[PRETRAINED]["together"]:
         name = min(results, key=lambda key: results[key]["together"]["dev_phone_error_rate_beam"])
-        rate = results[name]["together"]["test_word_error_rate_beam"]
-        return f"The best system on the development set, {name} of all seeds together, {beam}: {rate:.2f} %."
+        return f"{name} of all seeds together", results[name]["together"]["test_word_error_rate_beam"]
     name = min(results, key=lambda key: interval(results[key]["dev_phone_error_rate"]).mean)
-    rate = interval(results[name]["test_word_error_rate_beam"]).mean
-    return f"The best method on the development set, {name}, {beam}: {rate:.2f} %."
+    return name, interval(results[name]["test_word_error_rate_beam"]).mean
 
 
 def recorded(results: Path) -> dict[str, dict[str, Any]]:
@@ -249,7 +287,9 @@ def recorded(results: Path) -> dict[str, dict[str, Any]]:
 
 def page(results: Path = RESULTS) -> str:
     """The whole page."""
-    text = _INTRODUCTION + "".join(section(name, record) for name, record in recorded(results).items())
+    records = recorded(results)
+    text = _INTRODUCTION + summary(records.values())
+    text += "".join(section(name, record) for name, record in records.items())
     lessons = results / "align-lessons.md"
     return text + (lessons.read_text(encoding="utf-8") if lessons.exists() else "")
 
