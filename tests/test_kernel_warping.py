@@ -118,6 +118,35 @@ def test_paths_are_those_of_the_table(steps: Steps, kind: str, dtype: Any) -> No
             check(result, k, *table(W[k, :a, :b].astype(float), steps, band, begin, end), m)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", ["real", "ties", "holes"])
+@pytest.mark.parametrize("steps", ["symmetric1", "symmetric2", "weighted"])
+def test_eight_at_a_time(steps: str, kind: str, dtype: Any) -> None:
+    """Whole tables side by side: each as the table, and to the bit as it is alone, among shorter ones too."""
+    rng, given, size = np.random.default_rng(9), STEPS[steps], 21
+    for n, m in ((1, 1), (1, 9), (9, 1), (13, 2), (17, 21)):
+        W = numbers(rng, (size, n, m), kind).astype(dtype)
+        lengths = np.full(size, n), np.full(size, m)
+        lengths[0][10], lengths[1][10] = max(1, n - 1), max(1, m - 1)  # breaks the second eight
+        result = warp(W, *lengths, steps=given)
+        for k, (a, b) in enumerate(zip(*lengths, strict=True)):
+            check(result, k, *table(W[k, :a, :b].astype(float), given, None, False, False), m)
+            alone = warp(W[k : k + 1, :a, :b], steps=given)
+            assert result.value[k : k + 1].tobytes() == alone.value.tobytes()
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf, 1e300, -1e300])
+def test_one_of_eight_is_no_cost(bad: float) -> None:
+    W = numbers(np.random.default_rng(10), (8, 6, 7), "real")
+    plain = warp(W)
+    for k, place in itertools.product((0, 5, 7), (0, 17, 41)):
+        spoilt = W.copy()
+        spoilt[k].flat[place] = bad
+        result, others = warp(spoilt), np.arange(8) != k
+        assert result.status.tolist() == [5 if e == k else 0 for e in range(8)]
+        assert np.isnan(result.value[k]) and result.value[others].tobytes() == plain.value[others].tobytes()
+
+
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
 def test_paths_along_the_edges_of_a_band(steps: Steps) -> None:
     """What stands just outside it, from rows before, is never taken."""

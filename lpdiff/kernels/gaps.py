@@ -248,15 +248,11 @@ def _span(
     codes_beside = np.zeros((n + 1) * (m + 1) * (2 if together else 0), np.uint8)
     sound, until = np.uint8(0), start
     for k in range(start, stop):
-        if together and k >= until and k + 8 <= stop:
-            whole = True
-            for e in range(k, k + 8):
-                whole &= rows[e] == n and columns[e] == m
-            if whole:
-                until = k + 8
-                eights.beside(row_gap, k, rows_beside)
-                eights.beside(col_gap, k, cols_beside)
-                sound = eights.fill(costs, k, n, m, rows_beside, cols_beside, table, codes_beside, index)
+        if together and k >= until and k + 8 <= stop and eights.whole(rows, columns, k, n, m):
+            until = k + 8
+            eights.beside(row_gap, k, rows_beside)
+            eights.beside(col_gap, k, cols_beside)
+            sound = eights.align(costs, k, n, m, rows_beside, cols_beside, table, codes_beside, index)
         c, name = costs[k if len(costs) > 1 else 0], names[k if len(names) > 1 else 0]
         row_k, col_k = row_gap[k if len(row_gap) > 1 else 0], col_gap[k if len(col_gap) > 1 else 0]
         nk, mk = rows[k], columns[k]

@@ -19,6 +19,7 @@ import numpy as np
 from numba import types
 
 from ..batch import run_spans, threads_for
+from . import eights
 from . import lanes as w
 from .jit import F1W, F2W, S1W, SIZE, inner, kernel, larger, smaller
 from .rows import CellPaths, Sweep, sweep
@@ -199,17 +200,34 @@ def _span(
     top, end, moves = np.empty(m + 16), np.empty(1, np.int64), np.empty(n + m, np.uint8)
     codes = np.empty((n // 8 + 1) * most_steps(m, low, high) * 2, np.uint8)
     index, real = np.empty(32, np.int64), np.empty(16)
+    # Whole tables that are small go eight at a time.
+    together = not (open_begin or open_end) and low >= n and high >= m and 0 < n * m <= eights.MOST
+    table = np.empty(8 * m if together else 0)
+    codes_beside = np.empty(2 * n * m if together else 0, np.uint8)
+    sound, until = np.uint8(0), start
     for k in range(start, stop):
+        if together and k >= until and k + 8 <= stop and eights.whole(rows, columns, k, n, m):
+            until = k + 8
+            sound = eights.warp(
+                costs, k, n, m, diagonal_weight, down_weight, right_weight, table, codes_beside, index
+            )
         c, nk, mk = costs[k if len(costs) > 1 else 0], rows[k], columns[k]
-        z = _fill(
-            c, width, nk, mk, diagonal_weight, down_weight, right_weight, low, high, open_begin, open_end,
-            top, codes, index, real, end,
-        )  # fmt: skip
+        lane = k - (until - 8) if k < until else -1
+        if lane >= 0:
+            z, end[0] = table[8 * (m - 1) + lane] if sound >> lane & 1 else np.nan, m - 1
+        else:
+            z = _fill(
+                c, width, nk, mk, diagonal_weight, down_weight, right_weight, low, high, open_begin, open_end,
+                top, codes, index, real, end,
+            )  # fmt: skip
         value[k], status[k] = z, INVALID if np.isnan(z) else INFEASIBLE
         if not z < np.inf:
             continue
         i, j = nk - 1, end[0]
-        count = _trace(codes, i, j, mk, low, high, moves)
+        if lane >= 0:
+            count = eights.trace(codes_beside, lane, i, j, m - 1, _DOWN, _RIGHT, _DIAGONAL, moves)
+        else:
+            count = _trace(codes, i, j, mk, low, high, moves)
         for t in range(count):
             i, j = i - (moves[t] != _RIGHT), j - (moves[t] != _DOWN)
         total = size = 0.0
