@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -21,7 +22,8 @@ from lpdiff.demos import harness
 from lpdiff.demos.align import data, losses, metrics, run, training
 from lpdiff.demos.align.config import NAMES, Config, loss_of
 from lpdiff.demos.align.decoding import Ensemble
-from lpdiff.demos.align.model import Transcriber
+from lpdiff.demos.align.model import AbstractTranscriber, Transcriber
+from lpdiff.demos.align.monotonic import MonotonicTranscriber
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
@@ -56,10 +58,10 @@ def task(words) -> training.Task:
     )
 
 
-@pytest.fixture
-def model(task) -> Transcriber:
+@pytest.fixture(params=[Transcriber, MonotonicTranscriber])
+def model(request, task) -> AbstractTranscriber:
     torch.manual_seed(0)
-    return Transcriber(len(task.alphabet.letters), len(task.alphabet.phones), embedding=8, hidden=12)
+    return request.param(len(task.alphabet.letters), len(task.alphabet.phones), embedding=8, hidden=12)
 
 
 class TestData:
@@ -377,6 +379,38 @@ class TestDecoding:
         best = every[(log_probs * counts).sum(1).argmax()]
         cut = best.masked_fill((best == 0).cummax(0).values, 0)
         assert model.beam(encoded, 3, phones**2)[0].equal(cut)
+
+    def test_a_phone_is_read_from_any_letter_but_none_before_the_last(self, task):
+        """The chance of an output, phone by phone, is the sum over all ways to read it in order."""
+        torch.manual_seed(0)
+        kind = MonotonicTranscriber(
+            len(task.alphabet.letters), len(task.alphabet.phones), embedding=8, hidden=12
+        )
+        network = kind.eval()
+        for weight in network.parameters():
+            weight.data.normal_(std=0.7)
+        source = max(task.train.source[:20], key=len)[None]
+        encoded, written = network.encode(source), torch.tensor([[3, 1, 1, 0]])
+        letters, n = source.shape[1], written.shape[1]
+        assert letters >= 4
+        keys, states = encoded.keys[0], network.states(encoded, written)[0]
+        by_pair = torch.tanh(
+            network.mix(torch.cat((states[:, None].expand(-1, letters, -1), keys.expand(n, -1, -1)), -1))
+        )
+        phone = network.output(by_pair).softmax(-1)  # (n, letters, V)
+        scores = (network.query(states) @ keys.T).exp()
+        chances = torch.zeros(n)
+        for way in itertools.combinations_with_replacement(range(letters), n):
+            chance, before = torch.tensor(1.0), 0
+            for j, i in enumerate(way):
+                chance = chance * scores[j, i] / scores[j, before:].sum() * phone[j, i, written[0, j]]
+                before = i
+                if all(k == letters - 1 for k in way[j + 1 :]):  # each beginning of a way once
+                    chances[j] += chance
+        log_probs = network(encoded, written)
+        assert torch.allclose(log_probs.exp().sum(-1), torch.ones(1, n))
+        found = log_probs[0].gather(1, written[0, :, None])[:, 0]
+        assert torch.allclose(found.cumsum(0).exp(), chances, rtol=1e-4)
 
     def test_an_ensemble_writes_by_the_mean_of_probabilities(self, task, model):
         others = [model.eval()]

@@ -23,11 +23,9 @@ class AbstractWriter(nn.Module, ABC, Generic[E]):
 
     Attributes:
         phones: How many there are, the end (0) among them; this number itself begins a word.
-        memory: Numbers a word that change from phone to phone.
     """
 
     phones: int
-    memory: int
 
     @abstractmethod
     def encode(self, source: torch.Tensor) -> E:
@@ -36,6 +34,10 @@ class AbstractWriter(nn.Module, ABC, Generic[E]):
     @abstractmethod
     def repeated(self, encoded: E, times: int) -> E:
         """Each word so often, one after the other."""
+
+    @abstractmethod
+    def memory(self, encoded: E) -> int:
+        """Numbers a word that change from phone to phone."""
 
     @abstractmethod
     def begin(self, encoded: E) -> torch.Tensor:
@@ -106,7 +108,6 @@ class Ensemble(AbstractWriter[list[E]]):
         self.writers = tuple(writers)
         self.networks = nn.ModuleList(writers)
         self.phones = writers[0].phones
-        self.memory = sum(writer.memory for writer in writers)
 
     def encode(self, source: torch.Tensor) -> list[E]:
         return [writer.encode(source) for writer in self.writers]
@@ -114,13 +115,19 @@ class Ensemble(AbstractWriter[list[E]]):
     def repeated(self, encoded: list[E], times: int) -> list[E]:
         return [w.repeated(e, times) for w, e in zip(self.writers, encoded, strict=True)]
 
+    def memory(self, encoded: list[E]) -> int:
+        return sum(self._memories(encoded))
+
     def begin(self, encoded: list[E]) -> torch.Tensor:
         return torch.cat([w.begin(e) for w, e in zip(self.writers, encoded, strict=True)], 1)
 
     def write(
         self, encoded: list[E], last: torch.Tensor, state: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        own = state.split([writer.memory for writer in self.writers], 1)
+        own = state.split(self._memories(encoded), 1)
         told = [w.write(e, last, s) for w, e, s in zip(self.writers, encoded, own, strict=True)]
         mean = torch.stack([log_probs for log_probs, _ in told]).logsumexp(0) - math.log(len(told))
         return mean, torch.cat([after for _, after in told], 1)
+
+    def _memories(self, encoded: list[E]) -> list[int]:
+        return [w.memory(e) for w, e in zip(self.writers, encoded, strict=True)]

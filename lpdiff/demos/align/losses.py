@@ -19,9 +19,9 @@ from lpdiff.problems import token_alignment
 from .data import END, Batch
 from .decoding import Choose
 from .metrics import edit_distance, output_lengths
-from .model import Encoded, Transcriber
+from .model import AbstractTranscriber, Encoded
 
-Loss = Callable[[Transcriber, Batch], torch.Tensor]
+Loss = Callable[[AbstractTranscriber, Batch], torch.Tensor]
 FEEDS = ("greedy", "sampled", "softmax", "gumbel")
 EXTRA = 3  # steps of a free-running decoder beyond the longest target of the batch
 
@@ -101,13 +101,18 @@ def likelihood(log_probs: torch.Tensor, batch: Batch) -> torch.Tensor:
     return -(found * counts).sum(1) / (batch.lengths + 1)
 
 
-def maximum_likelihood(model: Transcriber, batch: Batch) -> torch.Tensor:
+def maximum_likelihood(model: AbstractTranscriber, batch: Batch) -> torch.Tensor:
     """Teacher forcing: the decoder is fed the target."""
     return likelihood(model(model.encode(batch.source), with_end(batch)), batch)
 
 
 def written_by(
-    model: Transcriber, encoded: Encoded, steps: int, choose: Choose | None = None, *, past_end: bool = False
+    model: AbstractTranscriber,
+    encoded: Encoded,
+    steps: int,
+    choose: Choose | None = None,
+    *,
+    past_end: bool = False,
 ) -> torch.Tensor:
     """What the decoder writes, without dropout in it: as it will be tested."""
     training = model.training
@@ -128,7 +133,7 @@ def draw(temperature: float = 1.0) -> Choose:
 
 
 def free_running(
-    model: Transcriber, batch: Batch, feed: str, temperature: float = 1.0
+    model: AbstractTranscriber, batch: Batch, feed: str, temperature: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A decoder fed with its own output: log-probabilities (B, n, V) and how many of the n rows count.
 
@@ -179,7 +184,7 @@ def alignment(
     """
     watch = Stopwatch() if stopwatch is None else stopwatch
 
-    def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
+    def loss(model: AbstractTranscriber, batch: Batch) -> torch.Tensor:
         log_probs, own = free_running(model, batch, feed, temperature)
         lengths = (own if rows == "own" else None, batch.lengths)
         with watch.running():
@@ -195,7 +200,7 @@ def alignment(
 def mixture(first: Loss, second: Loss, weight: float) -> Loss:
     """The first loss and ``weight`` times the second."""
 
-    def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
+    def loss(model: AbstractTranscriber, batch: Batch) -> torch.Tensor:
         return first(model, batch) + weight * second(model, batch)
 
     return loss
@@ -204,7 +209,7 @@ def mixture(first: Loss, second: Loss, weight: float) -> Loss:
 def free_running_likelihood(feed: str = "greedy", *, temperature: float = 1.0) -> Loss:
     """The control: the same outputs as for ``alignment``, compared with the target place by place."""
 
-    def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
+    def loss(model: AbstractTranscriber, batch: Batch) -> torch.Tensor:
         return likelihood(free_running(model, batch, feed, temperature)[0], batch)
 
     return loss
@@ -213,7 +218,7 @@ def free_running_likelihood(feed: str = "greedy", *, temperature: float = 1.0) -
 def scheduled_sampling(rate: float = 0.25) -> Loss:
     """Bengio et al. 2015: each input is the network's own likeliest phone with the given probability."""
 
-    def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
+    def loss(model: AbstractTranscriber, batch: Batch) -> torch.Tensor:
         wanted = with_end(batch)
         own = torch.rand(wanted.shape) < rate
 
@@ -235,7 +240,7 @@ def minimum_risk(samples: int = 4, sharpness: float = 1.0) -> Loss:
         sharpness: Probabilities are raised to it before they are made to sum to 1.
     """
 
-    def loss(model: Transcriber, batch: Batch) -> torch.Tensor:
+    def loss(model: AbstractTranscriber, batch: Batch) -> torch.Tensor:
         encoded = model.encode(batch.source)
         wide = model.repeated(encoded, samples + 1)
         steps = batch.target.shape[1] + EXTRA

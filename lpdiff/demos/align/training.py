@@ -21,7 +21,8 @@ from .data import END, Alphabet, Batch, Corpus, Examples, drawn
 from .decoding import AbstractWriter, Ensemble
 from .losses import Stopwatch
 from .metrics import ErrorRates, error_rates
-from .model import Transcriber
+from .model import AbstractTranscriber, Transcriber
+from .monotonic import MonotonicTranscriber
 
 CLIP = 1.0  # largest norm of a gradient
 KNOWN = 2400  # words of the training set that are measured too
@@ -50,9 +51,10 @@ class Task:
         return int(self.train.lengths.max()) + losses.EXTRA
 
 
-def network(task: Task, config: Config) -> Transcriber:
+def network(task: Task, config: Config) -> AbstractTranscriber:
     """A network with random weights."""
-    return Transcriber(
+    kind = {"soft": Transcriber, "monotonic": MonotonicTranscriber}[config.attention]
+    return kind(
         len(task.alphabet.letters),
         len(task.alphabet.phones),
         embedding=config.embedding,
@@ -81,7 +83,7 @@ def rates(model: AbstractWriter[Any], task: Task, examples: Examples, beam: int 
     return error_rates(decode(model, examples, task.steps, beam), examples)
 
 
-def together(networks: Sequence[Transcriber], task: Task, beam: int) -> dict[str, float]:
+def together(networks: Sequence[AbstractTranscriber], task: Task, beam: int) -> dict[str, float]:
     """Error rates of several networks as one, greedily and with a beam."""
     ensemble, found = Ensemble(networks), {}
     for part, examples in (("dev", task.dev), ("test", task.test)):
@@ -98,7 +100,7 @@ class Pictures:
     def __init__(self) -> None:
         self.all: list[dict[str, Any]] = []
 
-    def take(self, model: Transcriber, batch: Batch, alphabet: Alphabet, epoch: int) -> None:
+    def take(self, model: AbstractTranscriber, batch: Batch, alphabet: Alphabet, epoch: int) -> None:
         """Align what the network writes for the first word of the batch with its target."""
         training = model.training
         model.eval()
