@@ -66,7 +66,7 @@ class Config(AbstractConfig):
     embedding: int = Field(32, ge=1)
     """numbers a letter and a phone"""
     attention: Literal["soft", "monotonic"] = "soft"
-    """what a phone is written from: the mean of all letters by weights, or one letter, never an earlier one"""
+    """what a phone is written from: the mean of all letters by weights, or one letter, in their order"""
     precision: Literal["float32", "bfloat16"] = "float32"
     """of the layers while they train; bfloat16 is half as fast again where the processor has it"""
     dropout: float = Field(0.1, ge=0, lt=1)

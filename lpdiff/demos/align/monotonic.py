@@ -5,8 +5,12 @@ as in a hidden Markov model whose hidden states are places in the word (Wu and C
 Monotonic Attention for Character-Level Transduction"). With a_j(i) the probability that phone j is read from
 letter i, given the phones before,
 
-    a_j(i)  =  sum over i' <= i of  a'_{j-1}(i') T_j(i | i'),     T_j(i | i') = softmax over i >= i' of s_j . k_i
-    p(y_j)  =  sum over i of  a_j(i) p_j(y_j | i),                a'_j(i) proportional to a_j(i) p_j(y_j | i).
+    T_j(i | i')  =  softmax over i >= i' of  s_j . k_i
+    a_j(i)       =  sum over i' <= i of  a'_{j-1}(i') T_j(i | i')
+    p(y_j)       =  sum over i of  a_j(i) p_j(y_j | i)
+    a'_j(i)      proportional to  a_j(i) p_j(y_j | i),
+
+with the decoder's state s_j and the letter's key k_i.
 
 So likelihoods are exact, nothing is sampled, and a step's distribution over phones is what every loss here
 takes, the alignment too. Letters that are read in order are most of what a small dictionary would have to
@@ -79,7 +83,7 @@ class MonotonicTranscriber(AbstractTranscriber):
         return first
 
     def _apart(self, encoded: Encoded, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """From states (B, n, hidden): T (B, n, letters, letters), and p(phone | letter), (B, n, letters, V)."""
+        """Of states (B, n, hidden): T (B, n, letters, letters); p(phone | letter) (B, n, letters, V)."""
         scores = (self.query(states) @ encoded.keys.mT).float()
         letters = scores.shape[-1]
         back = torch.ones(letters, letters, dtype=torch.bool).tril(-1)
@@ -97,7 +101,7 @@ class MonotonicTranscriber(AbstractTranscriber):
 
 
 def _moved(after: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """Where the next phone is read, (B, letters). Not ``@``: where layers compute in bfloat16, this does not."""
+    """Where the next phone is read, (B, letters). Not ``@``, which would be in bfloat16 with the layers."""
     return (after[:, :, None] * steps).sum(1)
 
 
