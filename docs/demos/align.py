@@ -78,7 +78,10 @@ expected cost of phones drawn at random, and the easiest way down is to be as su
 
 ## Protocol
 
-A bidirectional GRU reads, a GRU with attention writes. Each seed is trained by maximum likelihood first.
+A bidirectional GRU reads, a GRU with attention writes. The attention is soft (a phone depends on the mean of all
+letters, by weights), or, with `--attention monotonic`, hard and in order: each phone is read from one letter, none
+before the last phone's, and the probability of a phone is the exact sum over the letters it may be read from
+([Wu and Cotterell, 2019](https://arxiv.org/abs/1905.06319)). Each seed is trained by maximum likelihood first.
 From its best epoch every method goes on for the same number of epochs, with the same optimiser (Adam) and
 rates that fall towards 0; the methods differ in the loss alone. Epochs are chosen by the phone error rate on
 the development set; the test set is read once, in the end. A word with several pronunciations is an example a
@@ -201,7 +204,7 @@ def _seconds(record: dict[str, Any]) -> str:
 
 
 def _title(record: dict[str, Any]) -> str:
-    corpus, units = record["config"]["corpus"], record["config"]["hidden"]
+    config, usual = record["config"], Config()
     titles = {
         "cmudict-small": "The words that come with lpdiff",
         "cmudict": f"CMUdict, {record['words']['train']:,} words",
@@ -212,7 +215,12 @@ def _title(record: dict[str, Any]) -> str:
         "ice": "Icelandic",
         "kor": "Korean",
     }
-    return titles[corpus] + ("" if units == Config().hidden else f", networks of {units} units")
+    told = [titles[config["corpus"]]]
+    if config["hidden"] != usual.hidden:
+        told.append(f"networks of {config['hidden']} units")
+    if config["attention"] != usual.attention:
+        told.append(f"{config['attention']} attention")
+    return ", ".join(told)
 
 
 def _row(name: str, record: dict[str, Any]) -> str:
