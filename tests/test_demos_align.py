@@ -198,6 +198,34 @@ class TestLosses:
         two = losses.alignment_value(probs.log(), torch.tensor([[1, 2, 2, 2]]), (None, None), missing=missing)
         assert torch.autograd.grad(two.sum(), missing)[0].item() == 2  # a price that learns would only fall
 
+    def test_affine_gaps(self):
+        """A run of missed phones, or of outputs too many, costs its first and a share of the others."""
+        few, many = torch.tensor([[1, 0]]), torch.tensor([[1, 2, 3, 4, 5, 0]])
+        for outputs, targets in ((few, many[:, :5]), (many, few[:, :1])):
+            own = metrics.output_lengths(outputs) + 1
+            lengths = (own, metrics.output_lengths(targets))
+            value = losses.alignment_value(certain(outputs, 6), targets, lengths, extension=0.25)
+            assert value.item() == pytest.approx(1 + 3 * 0.25)
+            assert losses.alignment_value(certain(outputs, 6), targets, lengths).item() == 4
+
+    def test_a_temperature_that_falls(self, task, model):
+        batch, progress = max(task.train.batches(64), key=len), losses.Progress()
+        config = Config(cost_temperature=0.2)
+        annealed = loss_of("alignment-annealed", config, losses.Stopwatch(), losses.Prices(9), progress)
+        for done, temperature in ((0.0, 1.0), (0.5, 0.2**0.5), (1.0, 0.2)):
+            progress.done = done
+            plain = losses.alignment(cost_temperature=temperature)
+            torch.testing.assert_close(annealed(model.eval(), batch), plain(model, batch))
+
+    def test_the_last_epoch_is_annealed(self, task, tmp_path):
+        config = Config(epochs=3, hidden=4, embedding=4)
+        seen = training.Training(config, task, 0, tmp_path, "alignment-annealed")
+        done = []
+        for number in range(3):
+            seen.epoch(number, lambda **_: None)
+            done.append(seen.progress.done)
+        assert done == [0.0, 0.5, 1.0]
+
     def test_nll_costs(self):
         log_probs = torch.tensor([[[0.1, 0.8, 0.1], [0.6, 0.3, 0.1]]]).double().log()
         value = losses.alignment_value(
@@ -217,7 +245,7 @@ class TestLosses:
         torch.manual_seed(1)
         batch = max(task.train.batches(64), key=len)
         prices = losses.Prices(model.phones)
-        loss = loss_of(name, Config(rate=0.5), losses.Stopwatch(), prices)(model, batch)
+        loss = loss_of(name, Config(rate=0.5), losses.Stopwatch(), prices, losses.Progress())(model, batch)
         assert loss.shape == (len(batch),) and bool(loss.isfinite().all())
         loss.sum().backward()
         for key, weight in model.named_parameters():
@@ -613,7 +641,10 @@ class TestPage:
         words = record["command"].removeprefix("lpdiff demo align")
         words = words.replace("FOLDER", str(tmp_path)).split()
         told = Config.read([*words, "--output", str(tmp_path)], command="lpdiff demo align")
-        assert told.what() == config
+        now, usual = told.what(), Config(output=tmp_path).what()
+        assert {key: now[key] for key in config} == config
+        # Settings that came after the run are as if they were not there.
+        assert all(now[key] == usual[key] for key in now.keys() - config.keys())
         assert all(name in run.table(record) for name in config["methods"])
 
     def test_a_changed_number_changes_it(self, script, tmp_path):

@@ -78,10 +78,11 @@ expected cost of phones drawn at random, and the easiest way down is to be as su
 
 ## Protocol
 
-A bidirectional GRU reads, a GRU with attention writes. The attention is soft (a phone depends on the mean of all
-letters, by weights), or, with `--attention monotonic`, hard and in order: each phone is read from one letter, none
-before the last phone's, and the probability of a phone is the exact sum over the letters it may be read from
-([Wu and Cotterell, 2019](https://arxiv.org/abs/1905.06319)). Each seed is trained by maximum likelihood first.
+A bidirectional GRU reads, a GRU with attention writes. The attention is soft (a phone depends on the mean of
+all letters, by weights), or, with `--attention monotonic`, hard and in order: each phone is read from one
+letter, none before the last phone's, and the probability of a phone is the exact sum over the letters that it
+may be read from ([Wu and Cotterell, 2019](https://arxiv.org/abs/1905.06319)). Each seed is trained by maximum
+likelihood first.
 From its best epoch every method goes on for the same number of epochs, with the same optimiser (Adam) and
 rates that fall towards 0; the methods differ in the loss alone. Epochs are chosen by the phone error rate on
 the development set; the test set is read once, in the end. A word with several pronunciations is an example a
@@ -97,6 +98,8 @@ pronunciation to train with, and is measured against the closest one.
 | alignment-gumbel | fed with phones drawn at random, straight-through Gumbel-softmax |
 | alignment-nll | with $-\\log p$ in place of $1 - p$, and $T = 1$ |
 | alignment-gaps | with prices of missed phones that learn; their mean stays 1, free ones would only fall |
+| alignment-affine | with affine gaps: of phones left out or missed in a row, all but the first cost half |
+| alignment-annealed | with $T$ falling from 1 in the first epoch to 0.3 in the last |
 | alignment-mixed | the alignment and the likelihood, in equal parts |
 | free-running | likelihood of the target place by place, fed with its likeliest phones: no alignment |
 | scheduled-sampling | likelihood, fed with its own phones some of the time (Bengio et al., 2015) |

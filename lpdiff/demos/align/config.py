@@ -22,6 +22,8 @@ Name = Literal[
     "alignment-gumbel",
     "alignment-nll",
     "alignment-gaps",
+    "alignment-affine",
+    "alignment-annealed",
     "alignment-mixed",
     "free-running",
     "scheduled-sampling",
@@ -81,6 +83,8 @@ class Config(AbstractConfig):
     """of sampled, softmax and Gumbel feeding"""
     cost_temperature: float = Field(0.3, gt=0)
     """of the distributions whose alignment is the loss, but for alignment-unsharpened and -nll (1)"""
+    gap_extension: float = Field(0.5, gt=0)
+    """of alignment-affine: of several phones in a row left out or missed, what each but the first costs"""
     rate: float = Field(0.25, ge=0, le=1)
     """of scheduled sampling: how often the network is fed its own phone"""
     samples: int = Field(4, ge=1)
@@ -127,7 +131,11 @@ _OF_METHODS: dict[str, tuple[str, ...]] = {
     "epochs": NAMES,
     "method_learning_rate": NAMES,
     "rows": _aligned(""),
-    "cost_temperature": ("alignment", *_aligned("sampled", "softmax", "gumbel", "gaps", "mixed")),
+    "cost_temperature": (
+        "alignment",
+        *_aligned("sampled", "softmax", "gumbel", "gaps", "affine", "annealed", "mixed"),
+    ),
+    "gap_extension": ("alignment-affine",),
     "temperature": _aligned("sampled", "softmax", "gumbel"),
     "rate": ("scheduled-sampling",),
     "samples": ("minimum-risk",),
@@ -135,14 +143,20 @@ _OF_METHODS: dict[str, tuple[str, ...]] = {
 }
 
 
-def loss_of(name: str, config: Config, watch: Stopwatch, prices: losses.Prices) -> Loss:
-    """The loss of a method; ``prices`` learn with alignment-gaps and are not looked at else."""
+def loss_of(
+    name: str, config: Config, watch: Stopwatch, prices: losses.Prices, progress: losses.Progress
+) -> Loss:
+    """The loss of a method.
+
+    ``prices`` learn with alignment-gaps, ``progress`` counts for alignment-annealed: neither does else.
+    """
 
     def aligned(
         feed: str,
         cost: str = "expected",
-        sharp: float = config.cost_temperature,
+        sharp: float | Callable[[], float] = config.cost_temperature,
         missing: losses.Prices | float = 1.0,
+        extension: float = 1.0,
     ) -> Callable[[], Loss]:
         return lambda: losses.alignment(
             feed,
@@ -150,6 +164,7 @@ def loss_of(name: str, config: Config, watch: Stopwatch, prices: losses.Prices) 
             missing=missing,
             temperature=config.temperature,
             cost_temperature=sharp,
+            extension=extension,
             rows=config.rows,
             stopwatch=watch,
         )
@@ -163,6 +178,8 @@ def loss_of(name: str, config: Config, watch: Stopwatch, prices: losses.Prices) 
         "alignment-gumbel": aligned("gumbel"),
         "alignment-nll": aligned("greedy", "nll", 1.0),
         "alignment-gaps": aligned("greedy", missing=prices),
+        "alignment-affine": aligned("greedy", extension=config.gap_extension),
+        "alignment-annealed": aligned("greedy", sharp=lambda: config.cost_temperature**progress.done),
         "alignment-mixed": lambda: losses.mixture(
             aligned("greedy")(), losses.maximum_likelihood, config.likelihood_weight
         ),

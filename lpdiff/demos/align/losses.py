@@ -26,6 +26,13 @@ FEEDS = ("greedy", "sampled", "softmax", "gumbel")
 EXTRA = 3  # steps of a free-running decoder beyond the longest target of the batch
 
 
+class Progress:
+    """How far a training is: the share of its epochs that is done, 1 in the last. Losses that anneal look."""
+
+    def __init__(self) -> None:
+        self.done = 0.0
+
+
 class Stopwatch:
     """Processor seconds within ``with stopwatch.running():``, whatever else the machine does."""
 
@@ -49,6 +56,7 @@ def alignment_value(
     cost: str = "expected",
     missing: torch.Tensor | float = 1.0,
     temperature: float = 1.0,
+    extension: float = 1.0,
 ) -> torch.Tensor:
     """The value (B,) of the cheapest alignment of predicted distributions with phones.
 
@@ -64,13 +72,19 @@ def alignment_value(
         temperature: Costs are those of the distributions p ** (1 / temperature), made to sum to 1. Below 1
             they are nearer to the likeliest phones: what counts is which phone wins, and where two are close.
             At 1 the easiest way down is to be as sure as can be, right or wrong.
+        extension: Of several positions left out in a row, or phones missed, all but the first cost this share
+            of what they would (affine gaps).
     """
     if temperature != 1:
         log_probs = (log_probs / temperature).log_softmax(-1)
     end = log_probs[..., END]
     left_out = -torch.expm1(end) if cost == "expected" else -end
-    found = token_alignment(log_probs, targets, cost=cost, row_gap=left_out, col_gap=missing, lengths=lengths)
-    return found.value
+    gaps = {"row_gap": left_out, "col_gap": missing}
+    if extension != 1:
+        gaps = {f"{side}_open": first for side, first in (("row", left_out), ("col", missing))} | {
+            name: extension * first for name, first in gaps.items()
+        }
+    return token_alignment(log_probs, targets, cost=cost, lengths=lengths, **gaps).value
 
 
 class Prices(nn.Module):
@@ -169,7 +183,8 @@ def alignment(
     cost: str = "expected",
     missing: Prices | float = 1.0,
     temperature: float = 1.0,
-    cost_temperature: float = 1.0,
+    cost_temperature: float | Callable[[], float] = 1.0,
+    extension: float = 1.0,
     rows: str = "own",
     stopwatch: Stopwatch | None = None,
 ) -> Loss:
@@ -177,7 +192,8 @@ def alignment(
 
     Args:
         feed, temperature: See ``free_running``.
-        cost, cost_temperature: See ``alignment_value``.
+        cost, cost_temperature, extension: See ``alignment_value``. A temperature may be a function, asked at
+            each batch.
         missing: What a missed phone costs, or prices that learn.
         rows: ``"own"``: positions up to the first end that is written. ``"all"``: those after it too.
         stopwatch: Runs while costs are made and aligned.
@@ -190,7 +206,13 @@ def alignment(
         with watch.running():
             price = missing(batch.target) if isinstance(missing, Prices) else missing
             value = alignment_value(
-                log_probs, batch.target, lengths, cost=cost, missing=price, temperature=cost_temperature
+                log_probs,
+                batch.target,
+                lengths,
+                cost=cost,
+                missing=price,
+                temperature=cost_temperature() if callable(cost_temperature) else cost_temperature,
+                extension=extension,
             )
         return value / batch.lengths
 

@@ -154,7 +154,10 @@ class Training(AbstractTraining):
         self.config, self.task, self.folder, self.method = config, task, folder, method
         self.watch = Stopwatch()
         self.prices = losses.Prices(len(task.alphabet.phones))
-        self.loss = loss_of("likelihood" if method is None else method, config, self.watch, self.prices)
+        self.progress = losses.Progress()
+        self.loss = loss_of(
+            "likelihood" if method is None else method, config, self.watch, self.prices, self.progress
+        )
         self.epochs = config.pretraining_epochs if method is None else config.epochs
         self.generator = torch.Generator().manual_seed(seed)
         self.model = network(task, config)
@@ -177,7 +180,7 @@ class Training(AbstractTraining):
         }
 
     def epoch(self, number: int, step: Step) -> dict[str, float]:
-        left = 1 - number / self.epochs
+        left, self.progress.done = 1 - number / self.epochs, number / max(1, self.epochs - 1)
         for group in self.optimiser.param_groups:
             group["lr"] = (
                 self.config.learning_rate * min(1.0, 2 * left)
