@@ -23,14 +23,15 @@ def curves(summary: dict[str, Any], ax: Any) -> None:
     # What comes before the network can write words at all would hide the rest.
     first = min(epochs - 1, max(2, epochs // 4))
     _band(ax, np.arange(first + 1, epochs + 1), before[:, first:], "#9ca3af", "pretraining")
-    for (name, found), colour in zip(results.items(), COLOURS, strict=False):
+    for k, (name, found) in enumerate(results.items()):
+        again, at = divmod(k, len(COLOURS))
         values = np.array(found["curves"])
         start = before.min(1, keepdims=True)  # the network that is gone on with
         values = np.hstack((start, values))
-        _band(ax, epochs + np.arange(values.shape[1]), values, colour, name)
+        _band(ax, epochs + np.arange(values.shape[1]), values, COLOURS[at], name, ("-", "--", ":")[again])
     ax.set(xlabel="epoch", ylabel="phone error rate, development set (%)")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(frameon=False)
+    ax.legend(frameon=False, ncols=1 + len(results) // 8)
     ax.spines[["top", "right"]].set_visible(False)
 
 
@@ -66,6 +67,6 @@ def draw(summary: dict[str, Any], folder: Path, prefix: str = "") -> list[Path]:
     return paths
 
 
-def _band(ax: Any, at: np.ndarray, values: np.ndarray, colour: str, name: str) -> None:
-    ax.plot(at, values.mean(0), color=colour, label=name)
+def _band(ax: Any, at: np.ndarray, values: np.ndarray, colour: str, name: str, style: str = "-") -> None:
+    ax.plot(at, values.mean(0), style, color=colour, label=name)
     ax.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
