@@ -16,10 +16,11 @@ pytest.importorskip("sklearn", reason="the demo extra is not installed")
 pytest.importorskip("matplotlib", reason="the demo extra is not installed")
 pytest.importorskip("tqdm", reason="the demo extra is not installed")
 
+from matplotlib.figure import Figure
 from torch.nn import functional
 
 from lpdiff.demos import harness
-from lpdiff.demos.align import data, losses, metrics, run, training
+from lpdiff.demos.align import data, figures, losses, metrics, run, training
 from lpdiff.demos.align.config import NAMES, Config, loss_of
 from lpdiff.demos.align.decoding import Ensemble
 from lpdiff.demos.align.model import AbstractTranscriber, Transcriber
@@ -622,6 +623,14 @@ class TestPage:
         script.main(["--page", str(tmp_path / "align.md"), "--figures", str(tmp_path)])
         drawn = sorted(path.name for path in tmp_path.glob("*.svg"))
         assert drawn == sorted(p.name for p in (DEMOS.parent / "figures").glob("demos-align-*.svg")) and drawn
+
+    def test_every_method_has_a_line_of_its_own(self):
+        record = json.loads((DEMOS / "results/align-cmudict-small.json").read_text())
+        ax = Figure().subplots()
+        figures.curves(record, ax)
+        assert {line.get_label() for line in ax.lines} == {"pretraining", *record["config"]["methods"]}
+        looks = {(line.get_color(), line.get_linestyle()) for line in ax.lines}
+        assert len(looks) == len(ax.lines) == len(record["results"])
 
     @pytest.mark.parametrize("path", sorted(DEMOS.glob("results/align-*.json")), ids=lambda path: path.stem)
     def test_records_are_whole_and_those_of_their_command(self, path, tmp_path):
