@@ -31,7 +31,7 @@ def curves(summary: dict[str, Any], ax: Any) -> None:
         _band(ax, epochs + np.arange(values.shape[1]), values, COLOURS[at], name, ("-", "--", ":")[again])
     ax.set(xlabel="epoch", ylabel="phone error rate, development set (%)")
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.legend(frameon=False, ncols=1 + len(results) // 8)
+    ax.legend(frameon=False, ncols=1 + len(results) // len(COLOURS))
     ax.spines[["top", "right"]].set_visible(False)
 
 

@@ -81,9 +81,8 @@ def alignment_value(
     left_out = -torch.expm1(end) if cost == "expected" else -end
     gaps = {"row_gap": left_out, "col_gap": missing}
     if extension != 1:
-        gaps = {f"{side}_open": first for side, first in (("row", left_out), ("col", missing))} | {
-            name: extension * first for name, first in gaps.items()
-        }
+        gaps = {"row_gap": extension * left_out, "col_gap": extension * missing}
+        gaps |= {"row_open": left_out, "col_open": missing}
     return token_alignment(log_probs, targets, cost=cost, lengths=lengths, **gaps).value
 
 
