@@ -227,6 +227,20 @@ class TestLosses:
             done.append(seen.progress.done)
         assert done == [0.0, 0.5, 1.0]
 
+    def test_words_with_an_error_count_not_errors(self, task, model):
+        batch = max(task.train.batches(64), key=len)
+        with torch.no_grad():
+            model.output.weight *= 9.0  # sure enough that words differ
+        value = losses.alignment()(model.eval(), batch) * batch.lengths
+        words = losses.alignment(words=True)(model, batch)
+        torch.testing.assert_close(words, 1 - torch.exp(-value))
+        assert value.max() > value.min() + 0.5
+        # The more errors a word has, the less it pulls.
+        bias = model.output.bias
+        for k in (int(value.argmin()), int(value.argmax())):
+            found, plain = (torch.autograd.grad(of[k], bias, retain_graph=True)[0] for of in (words, value))
+            torch.testing.assert_close(found, torch.exp(-value[k]) * plain)
+
     def test_nll_costs(self):
         log_probs = torch.tensor([[[0.1, 0.8, 0.1], [0.6, 0.3, 0.1]]]).double().log()
         value = losses.alignment_value(
@@ -629,6 +643,22 @@ class TestPage:
         assert {line.get_label() for line in ax.lines} == {"pretraining", *record["config"]["methods"]}
         looks = {(line.get_color(), line.get_linestyle()) for line in ax.lines}
         assert len(looks) == len(ax.lines) == len(record["results"])
+
+    def test_gains_are_drawn_where_training_and_test_errors_say(self, script):
+        """Errors of 4 % on training words and 8 % on test words; the alignment saves 1 and 3 of those 8."""
+        record = {
+            "config": {"corpus": "dut", "hidden": 12},
+            "results": {
+                "likelihood": {"train_phone_error_rate": [3.0, 5.0], "test_phone_error_rate": [7.0, 9.0]},
+                "alignment-sampled": {"test_phone_error_rate": [6.0, 6.0]},
+            },
+        }
+        ax = Figure().subplots()
+        script.gains([record, {**record, "results": {"likelihood": record["results"]["likelihood"]}}], ax)
+        (bar,) = ax.containers
+        assert bar.lines[0].get_xydata().tolist() == [[0.5, 25.0]]
+        (name,) = ax.texts
+        assert name.get_text() == "Dutch 12"
 
     @pytest.mark.parametrize("path", sorted(DEMOS.glob("results/align-*.json")), ids=lambda path: path.stem)
     def test_records_are_whole_and_those_of_their_command(self, path, tmp_path):

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+from matplotlib.figure import Figure
 from writing import RESULTS, difference, write
 
 from lpdiff.demos.align import figures
@@ -38,6 +40,16 @@ PUBLISHED = {
     "kor": {_BASELINE: 16.30},
 }
 
+_LANGUAGES = {
+    "cmudict-small": "English",
+    "cmudict": "English",
+    "dut": "Dutch",
+    "fre": "French",
+    "gre": "Greek",
+    "hbs_latn": "Serbo-Croatian",
+    "ice": "Icelandic",
+    "kor": "Korean",
+}
 _OURS = ("alignment", "alignment-sampled")  # the losses that are compared with the others
 
 _INTRODUCTION = """\
@@ -100,6 +112,7 @@ pronunciation to train with, and is measured against the closest one.
 | alignment-gaps | with prices of missed phones that learn; their mean stays 1, free ones would only fall |
 | alignment-affine | with affine gaps: of phones left out or missed in a row, all but the first cost half |
 | alignment-annealed | with $T$ falling from 1 in the first epoch to 0.3 in the last |
+| alignment-words | $1 - e^{-\\text{value}}$ of alignment-sampled: words with an error count, not errors |
 | alignment-mixed | the alignment and the likelihood, in equal parts |
 | free-running | likelihood of the target place by place, fed with its likeliest phones: no alignment |
 | scheduled-sampling | likelihood, fed with its own phones some of the time (Bengio et al., 2015) |
@@ -116,6 +129,12 @@ published for whole corpora. Intervals of two seeds mean little.
 | | seeds | likelihood | alignment, fewer | alignment-sampled, fewer | word errors | published |
 |---|---|---|---|---|---|---|
 {rows}
+
+![What the alignment saves, against how well networks fit](../figures/demos-align-gains.svg)
+
+A point a record: across, the phone errors of likelihood continued on words to train with, over those on test
+words (1: new words are no harder); upwards, by how many per cent of the latter the alignment fed with sampled
+phones has fewer, with its interval.
 """
 
 _SECTION = """
@@ -166,6 +185,41 @@ def summary(records: Iterable[dict[str, Any]]) -> str:
     return _SUMMARY.format(rows="\n".join(rows))
 
 
+def gains(records: Iterable[dict[str, Any]], ax: Any) -> None:
+    """What the alignment fed with sampled phones saves, against how much of the errors training shows."""
+    ours = _OURS[1]
+    ax.axhline(0, color="#9ca3af", linewidth=1)
+    for record in records:
+        results, config = record["results"], record["config"]
+        if not {"likelihood", ours} <= results.keys():
+            continue
+        train, test = (
+            interval(results["likelihood"][f"{part}_phone_error_rate"]).mean for part in ("train", "test")
+        )
+        fewer = _fewer(record, "likelihood", ours, "phone")
+        at = train / test
+        mean, half = (100 * (part or 0.0) / test for part in (fewer.mean, fewer.half))
+        colour = figures.COLOURS[1 if fewer.apart else 0]
+        ax.errorbar(at, mean, half, fmt="o", color=colour, capsize=2, elinewidth=1, markersize=4)
+        name = f"{_LANGUAGES[config['corpus']]} {config['hidden']}"
+        ax.annotate(name, (at, mean), (4, 4), textcoords="offset points", fontsize=7, color=colour)
+    ax.set(
+        xlabel="phone errors on words to train with, over those on test words (likelihood)",
+        ylabel="fewer phone errors than likelihood (%)",
+    )
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def overview(records: dict[str, dict[str, Any]], folder: Path) -> Path:
+    """``gains`` as demos-align-gains.svg; its path."""
+    path = folder / "demos-align-gains.svg"
+    with matplotlib.rc_context({"svg.hashsalt": "lpdiff"}):
+        figure = Figure(figsize=(9, 5), layout="constrained")  # without pyplot: needs no display
+        gains(records.values(), figure.subplots())
+        figure.savefig(path, metadata={"Date": None})
+    return path
+
+
 def section(name: str, record: dict[str, Any]) -> str:
     """The page's text for one record."""
     config, results, environment = record["config"], record["results"], record["environment"]
@@ -208,15 +262,9 @@ def _seconds(record: dict[str, Any]) -> str:
 
 def _title(record: dict[str, Any]) -> str:
     config, usual = record["config"], Config()
-    titles = {
+    titles = _LANGUAGES | {
         "cmudict-small": "The words that come with lpdiff",
         "cmudict": f"CMUdict, {record['words']['train']:,} words",
-        "dut": "Dutch",
-        "fre": "French",
-        "gre": "Greek",
-        "hbs_latn": "Serbo-Croatian",
-        "ice": "Icelandic",
-        "kor": "Korean",
     }
     told = [titles[config["corpus"]]]
     if config["hidden"] != usual.hidden:
@@ -310,7 +358,7 @@ def page(results: Path = RESULTS) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    write("align", page, recorded, figures.draw, argv)
+    write("align", page, recorded, figures.draw, argv, overview)
 
 
 if __name__ == "__main__":

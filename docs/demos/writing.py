@@ -25,6 +25,7 @@ def write(
     recorded: Callable[[Path], dict[str, dict[str, Any]]],
     draw: Callable[[dict[str, Any], Path, str], list[Path]],
     argv: list[str] | None,
+    overview: Callable[[dict[str, dict[str, Any]], Path], Path] | None = None,
 ) -> None:
     """Write a demo's page and figures, and print where they are.
 
@@ -34,6 +35,7 @@ def write(
         recorded: Of that folder: records by name.
         draw: Draws a record into a folder, names beginning as told; the figures.
         argv: The flags; None: those of the process.
+        overview: Draws all records into one figure in a folder; its path.
     """
     parser = argparse.ArgumentParser(description=f"Write the page of lpdiff demo {demo} and its figures.")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the records are")
@@ -42,6 +44,9 @@ def write(
     given = parser.parse_args(argv)
     given.page.write_text(page(given.results), encoding="utf-8")
     print(given.page)
-    for name, record in recorded(given.results).items():
+    records = recorded(given.results)
+    if overview is not None:
+        print(overview(records, given.figures))
+    for name, record in records.items():
         for path in draw(record, given.figures, f"demos-{demo}-{name}-"):
             print(path)

@@ -24,6 +24,7 @@ Name = Literal[
     "alignment-gaps",
     "alignment-affine",
     "alignment-annealed",
+    "alignment-words",
     "alignment-mixed",
     "free-running",
     "scheduled-sampling",
@@ -131,12 +132,9 @@ _OF_METHODS: dict[str, tuple[str, ...]] = {
     "epochs": NAMES,
     "method_learning_rate": NAMES,
     "rows": _aligned(""),
-    "cost_temperature": (
-        "alignment",
-        *_aligned("sampled", "softmax", "gumbel", "gaps", "affine", "annealed", "mixed"),
-    ),
+    "cost_temperature": tuple(n for n in _aligned("") if n not in ("alignment-unsharpened", "alignment-nll")),
     "gap_extension": ("alignment-affine",),
-    "temperature": _aligned("sampled", "softmax", "gumbel"),
+    "temperature": _aligned("sampled", "softmax", "gumbel", "words"),
     "rate": ("scheduled-sampling",),
     "samples": ("minimum-risk",),
     "likelihood_weight": ("alignment-mixed",),
@@ -157,6 +155,7 @@ def loss_of(
         sharp: float | Callable[[], float] = config.cost_temperature,
         missing: losses.Prices | float = 1.0,
         extension: float = 1.0,
+        words: bool = False,
     ) -> Callable[[], Loss]:
         return lambda: losses.alignment(
             feed,
@@ -166,6 +165,7 @@ def loss_of(
             cost_temperature=sharp,
             extension=extension,
             rows=config.rows,
+            words=words,
             stopwatch=watch,
         )
 
@@ -180,6 +180,7 @@ def loss_of(
         "alignment-gaps": aligned("greedy", missing=prices),
         "alignment-affine": aligned("greedy", extension=config.gap_extension),
         "alignment-annealed": aligned("greedy", sharp=lambda: config.cost_temperature**progress.done),
+        "alignment-words": aligned("sampled", words=True),
         "alignment-mixed": lambda: losses.mixture(
             aligned("greedy")(), losses.maximum_likelihood, config.likelihood_weight
         ),

@@ -185,6 +185,7 @@ def alignment(
     cost_temperature: float | Callable[[], float] = 1.0,
     extension: float = 1.0,
     rows: str = "own",
+    words: bool = False,
     stopwatch: Stopwatch | None = None,
 ) -> Loss:
     """The value of the alignment between a free-running decoder's distributions and the target.
@@ -195,6 +196,8 @@ def alignment(
             each batch.
         missing: What a missed phone costs, or prices that learn.
         rows: ``"own"``: positions up to the first end that is written. ``"all"``: those after it too.
+        words: Whether words with an error count, not errors: 1 - exp(-value) in place of value / length. It
+            is near 1 however many errors a word has, and steepest where a word has next to none.
         stopwatch: Runs while costs are made and aligned.
     """
     watch = Stopwatch() if stopwatch is None else stopwatch
@@ -213,7 +216,7 @@ def alignment(
                 temperature=cost_temperature() if callable(cost_temperature) else cost_temperature,
                 extension=extension,
             )
-        return value / batch.lengths
+        return -torch.expm1(-value) if words else value / batch.lengths
 
     return loss
 
