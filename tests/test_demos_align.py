@@ -169,6 +169,9 @@ class TestMetrics:
         rates = metrics.error_rates(outputs, examples)
         assert rates.phone == pytest.approx(100 * 2 / (2 + 1 + 3))
         assert rates.word == pytest.approx(100 / 3)
+        assert rates.by_errors == pytest.approx((200 / 3, 0, 100 / 3, 0))
+        outputs[-1] = 0  # three missed
+        assert metrics.error_rates(outputs, examples).by_errors == pytest.approx((200 / 3, 0, 0, 100 / 3))
 
 
 def certain(tokens, size):
@@ -552,6 +555,10 @@ class TestDemo:
         assert set(told["results"]) == {"pretrained", "likelihood", "alignment"}
         assert told["results"]["alignment"]["processor_seconds_in_alignment"][0] > 0
         assert all(len(p["rows"]) == len(p["costs"]) for p in told["pictures"])
+        for found in told["results"].values():
+            (shares,) = found["test_words_by_errors"]
+            assert sum(shares) == pytest.approx(100, abs=0.01)
+            assert 100 - shares[0] == pytest.approx(found["test_word_error_rate"][0], abs=0.01)
         before = results(folder)
 
         def never(*_):

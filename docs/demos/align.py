@@ -159,7 +159,7 @@ of likelihood, then {epochs} of each method; {seeds}; *train* is of {known} word
 {rows}
 
 {verdict}
-
+{by_errors}
 ![Learning curves](../figures/demos-align-{name}-curves.svg)
 
 ![An alignment over its costs, while the network learns](../figures/demos-align-{name}-alignment.svg)
@@ -246,6 +246,7 @@ def section(name: str, record: dict[str, Any]) -> str:
         seeds="one seed" if count == 1 else f"{count} seeds",
         rows="\n".join(_row(key, record) for key in results),
         verdict=_verdict(record),
+        by_errors=_by_errors(record),
         name=name,
         share=share,
         known=f"{min(KNOWN, record['words']['train']):,}",
@@ -328,6 +329,16 @@ def _verdict(record: dict[str, Any]) -> str:
             f"{rate:.2f} %. Published word errors (%): {others}."
         )
     return "\n".join(told)
+
+
+def _by_errors(record: dict[str, Any]) -> str:
+    """Words by their numbers of errors, where they were recorded; a line of the list before it."""
+    told = []
+    for name, found in record["results"].items():
+        if "test_words_by_errors" in found:
+            shares = (interval(values).mean for values in zip(*found["test_words_by_errors"], strict=True))
+            told.append(f"{name} {' / '.join(f'{share:.1f}' for share in shares)}")
+    return f"- Words with no error / one / two / more (%): {'; '.join(told)}.\n" if told else ""
 
 
 def _published(record: dict[str, Any]) -> dict[str, float]:

@@ -18,10 +18,12 @@ class ErrorRates:
     Attributes:
         phone: Edits that turn the outputs into their closest references, over the references' phones.
         word: Words whose output equals none of their references.
+        by_errors: Words with no error, with one, with two and with more.
     """
 
     phone: float
     word: float
+    by_errors: tuple[float, float, float, float]
 
 
 def output_lengths(outputs: torch.Tensor) -> torch.Tensor:
@@ -56,7 +58,9 @@ def error_rates(outputs: torch.Tensor, examples: Examples) -> ErrorRates:
     first[1:] = word[1:] != word[:-1]
     closest = order[first]
     errors = distance[closest]
+    none, one, two, more = (100 * errors.clamp(max=3).bincount(minlength=4) / len(closest)).tolist()
     return ErrorRates(
-        100 * float(errors.sum()) / float(examples.lengths[closest].sum()),
-        100 * float((errors > 0).sum()) / len(closest),
+        phone=100 * float(errors.sum()) / float(examples.lengths[closest].sum()),
+        word=100 * float((errors > 0).sum()) / len(closest),
+        by_errors=(none, one, two, more),
     )

@@ -96,6 +96,9 @@ def _afterwards(config: Config, task: Task, folder: Path, name: str) -> dict[str
         own.load_state_dict(torch.load(weights, weights_only=True))
     found = {
         "train_phone_error_rate": [round(rates(own, task, task.known).phone, 3) for own in networks],
+        "test_words_by_errors": [
+            [round(share, 3) for share in rates(own, task, task.test).by_errors] for own in networks
+        ],
         "together": together(networks, task, config.beam) if len(networks) > 1 else {},
     }
     write(path, json.dumps({"of": of, "found": found}, indent=1) + "\n")
