@@ -529,7 +529,7 @@ FLAGS = [
     "--dev-words",
     "30",
     "--test-words",
-    "30",
+    "31",
     "--hidden",
     "16",
     "--batch",
@@ -558,6 +558,10 @@ class TestDemo:
         for found in told["results"].values():
             (shares,) = found["test_words_by_errors"]
             assert sum(shares) == pytest.approx(100, abs=0.01)
+            # Of the 31 words of the test set, not of the 30 of the development set.
+            assert all(
+                31 * share / 100 == pytest.approx(round(31 * share / 100), abs=0.01) for share in shares
+            )
             assert 100 - shares[0] == pytest.approx(found["test_word_error_rate"][0], abs=0.01)
         before = results(folder)
 
