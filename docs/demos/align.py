@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
 from writing import RESULTS, difference, write
 
@@ -21,6 +20,7 @@ from lpdiff.demos.align import figures
 from lpdiff.demos.align.config import Config
 from lpdiff.demos.align.run import PRETRAINED
 from lpdiff.demos.align.training import KNOWN
+from lpdiff.demos.pictures import save_svg
 from lpdiff.demos.stats import Interval, interval, paired
 
 # Word error rates (%) that others reported, for the whole corpora.
@@ -50,7 +50,9 @@ _LANGUAGES = {
     "ice": "Icelandic",
     "kor": "Korean",
 }
-_OURS = ("alignment", "alignment-sampled", "alignment-words")  # the losses that are compared with the others
+_DRAWN = "alignment-sampled"
+_SUMMED = ("alignment", _DRAWN)  # the losses of the table of all records
+_OURS = (*_SUMMED, "alignment-words")  # those that are compared with the others
 
 _INTRODUCTION = """\
 # Demo: letters to phones, with the value of an alignment as the loss
@@ -159,7 +161,7 @@ of likelihood, then {epochs} of each method; {seeds}; *train* is of {known} word
 {rows}
 
 {verdict}
-{by_errors}
+
 ![Learning curves](../figures/demos-align-{name}-curves.svg)
 
 ![An alignment over its costs, while the network learns](../figures/demos-align-{name}-alignment.svg)
@@ -178,7 +180,7 @@ def summary(records: Iterable[dict[str, Any]]) -> str:
             continue
         gains = [
             difference(_fewer(record, "likelihood", ours, "phone"), 2) if ours in results else ""
-            for ours in _OURS[:2]
+            for ours in _SUMMED
         ]
         cells = [_title(record), str(len(record["seeds"]))]
         cells += [interval(results["likelihood"]["test_phone_error_rate"]).text(2), *gains]
@@ -190,16 +192,15 @@ def summary(records: Iterable[dict[str, Any]]) -> str:
 
 def gains(records: Iterable[dict[str, Any]], ax: Any) -> None:
     """What the alignment fed with sampled phones saves, against how much of the errors training shows."""
-    ours = _OURS[1]
     ax.axhline(0, color="#9ca3af", linewidth=1)
     for record in records:
         results, config = record["results"], record["config"]
-        if not {"likelihood", ours} <= results.keys():
+        if not {"likelihood", _DRAWN} <= results.keys():
             continue
         train, test = (
             interval(results["likelihood"][f"{part}_phone_error_rate"]).mean for part in ("train", "test")
         )
-        fewer = _fewer(record, "likelihood", ours, "phone")
+        fewer = _fewer(record, "likelihood", _DRAWN, "phone")
         at = train / test
         mean, half = (100 * (part or 0.0) / test for part in (fewer.mean, fewer.half))
         colour = figures.COLOURS[1 if fewer.apart else 0]
@@ -216,10 +217,9 @@ def gains(records: Iterable[dict[str, Any]], ax: Any) -> None:
 def overview(records: dict[str, dict[str, Any]], folder: Path) -> Path:
     """``gains`` as demos-align-gains.svg; its path."""
     path = folder / "demos-align-gains.svg"
-    with matplotlib.rc_context({"svg.hashsalt": "lpdiff"}):
-        figure = Figure(figsize=(9, 5), layout="constrained")  # without pyplot: needs no display
-        gains(records.values(), figure.subplots())
-        figure.savefig(path, metadata={"Date": None})
+    figure = Figure(figsize=(9, 5), layout="constrained")  # without pyplot: needs no display
+    gains(records.values(), figure.subplots())
+    save_svg(figure, path)
     return path
 
 
@@ -246,7 +246,6 @@ def section(name: str, record: dict[str, Any]) -> str:
         seeds="one seed" if count == 1 else f"{count} seeds",
         rows="\n".join(_row(key, record) for key in results),
         verdict=_verdict(record),
-        by_errors=_by_errors(record),
         name=name,
         share=share,
         known=f"{min(KNOWN, record['words']['train']):,}",
@@ -328,17 +327,17 @@ def _verdict(record: dict[str, Any]) -> str:
             f"- The best system on the development set, {who}, beam {record['config']['beam']}: "
             f"{rate:.2f} %. Published word errors (%): {others}."
         )
-    return "\n".join(told)
+    return "\n".join([*told, *_by_errors(record)])
 
 
-def _by_errors(record: dict[str, Any]) -> str:
-    """Words by their numbers of errors, where they were recorded; a line of the list before it."""
+def _by_errors(record: dict[str, Any]) -> list[str]:
+    """Words by their numbers of errors: a line, or none where they were not recorded."""
     told = []
     for name, found in record["results"].items():
         if "test_words_by_errors" in found:
             shares = (interval(values).mean for values in zip(*found["test_words_by_errors"], strict=True))
             told.append(f"{name} {' / '.join(f'{share:.1f}' for share in shares)}")
-    return f"- Words with no error / one / two / more (%): {'; '.join(told)}.\n" if told else ""
+    return [f"- Words with no error / one / two / more (%): {'; '.join(told)}."] if told else []
 
 
 def _published(record: dict[str, Any]) -> dict[str, float]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from lpdiff import plot
+
+from ..pictures import save_svg
 
 COLOURS = ("#444444", "#c2410c", "#2563eb", "#15803d", "#9333ea", "#0891b2", "#b45309", "#be185d")
 SHOWN = 3  # pictures of the alignment
@@ -55,15 +56,14 @@ def draw(summary: dict[str, Any], folder: Path, prefix: str = "") -> list[Path]:
     """curves.svg and alignment.svg; their paths."""
     paths = [folder / f"{prefix}{name}.svg" for name in ("curves", "alignment")]
     shown = min(SHOWN, len(summary["pictures"]))
-    with matplotlib.rc_context({"svg.hashsalt": "lpdiff"}):
-        for path, columns in zip(paths, (1, shown), strict=True):
-            # Without pyplot: needs no display.
-            figure = Figure(figsize=(9, 4) if columns == 1 else (4 * columns, 3.6), layout="constrained")
-            if path is paths[0]:
-                curves(summary, figure.subplots())
-            else:
-                alignments(summary, figure.subplots(1, columns, squeeze=False)[0])
-            figure.savefig(path, metadata={"Date": None})
+    for path, columns in zip(paths, (1, shown), strict=True):
+        # Without pyplot: needs no display.
+        figure = Figure(figsize=(9, 4) if columns == 1 else (4 * columns, 3.6), layout="constrained")
+        if path is paths[0]:
+            curves(summary, figure.subplots())
+        else:
+            alignments(summary, figure.subplots(1, columns, squeeze=False)[0])
+        save_svg(figure, path)
     return paths
 
 

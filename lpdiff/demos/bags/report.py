@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from lpdiff.problems import bag_matching
 
 from ..harness import environment, write
+from ..pictures import save_svg
 from ..stats import Interval, interval
 from .training import METHODS
 
@@ -142,18 +142,17 @@ def table(summary: Mapping[str, Any]) -> str:
 def draw(summary: Mapping[str, Any], folder: Path, prefix: str = "") -> list[Path]:
     """accuracy.svg: accuracy against bag size, and learning curves at the largest bag size of 16 at most;
     matching.svg: one training bag's costs with the matching that the loss finds in them."""
-    with matplotlib.rc_context({"svg.hashsalt": "lpdiff"}):
-        figure = Figure(figsize=(11, 4.4), layout="constrained")  # without pyplot: needs no display
-        left, right = figure.subplots(1, 2)
-        _against_size(left, summary)
-        _curves(right, summary)
-        paths = [folder / f"{prefix}accuracy.svg"]
-        figure.savefig(paths[0], metadata={"Date": None})
-        if summary["example"] is not None:
-            figure = Figure(figsize=(5, 4), layout="constrained")
-            _example(figure.subplots(), summary["example"])
-            paths.append(folder / f"{prefix}matching.svg")
-            figure.savefig(paths[1], metadata={"Date": None})
+    figure = Figure(figsize=(11, 4.4), layout="constrained")  # without pyplot: needs no display
+    left, right = figure.subplots(1, 2)
+    _against_size(left, summary)
+    _curves(right, summary)
+    paths = [folder / f"{prefix}accuracy.svg"]
+    save_svg(figure, paths[0])
+    if summary["example"] is not None:
+        figure = Figure(figsize=(5, 4), layout="constrained")
+        _example(figure.subplots(), summary["example"])
+        paths.append(folder / f"{prefix}matching.svg")
+        save_svg(figure, paths[1])
     return paths
 
 
