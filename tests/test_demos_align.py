@@ -456,6 +456,17 @@ class TestDecoding:
         found = log_probs[0].gather(1, written[0, :, None])[:, 0]
         assert torch.allclose(found.cumsum(0).exp(), chances, rtol=1e-4)
 
+    def test_networks_that_are_sure_of_much_have_derivatives(self, task, model):
+        """Of probabilities below exp(-104), which a float does not hold."""
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.mul_(400.0)
+        batch = task.train.batch([7, 7])
+        found = losses.maximum_likelihood(model, batch)
+        assert bool(found.isfinite().all()) and float(found.detach().max()) > 104
+        found.sum().backward()
+        assert all(bool(weight.grad.isfinite().all()) for weight in model.parameters())
+
     def test_an_ensemble_writes_by_the_mean_of_probabilities(self, task, model):
         others = [model.eval()]
         for seed in (1, 2):

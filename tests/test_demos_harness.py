@@ -105,6 +105,19 @@ def test_a_run_that_was_stopped_goes_on_with_the_same_bits(tmp_path):
     assert essence(run(tmp_path / "other", seed=6)) != essence(whole)
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_its_epochs(tmp_path):
+    class Diverging(Noisy):
+        def epoch(self, number, step):
+            if number == 3:
+                step(loss=float("nan"))
+            return super().epoch(number, step)
+
+    with pytest.raises(harness.DemoError, match=r"noisy: the loss is nan in epoch 4, .* lower learning rate"):
+        harness.train(tmp_path, {"size": 4}, Diverging, seed=5, name="noisy")
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 3
+    assert not (tmp_path / "result.json").exists()
+
+
 def test_stopped_twice_and_between_the_last_epoch_and_the_result(tmp_path, monkeypatch):
     whole = run(tmp_path / "whole")
     for stop_at in (2, 4):

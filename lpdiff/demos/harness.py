@@ -11,6 +11,7 @@ import copy
 import csv
 import io
 import json
+import math
 import os
 import platform
 import random
@@ -132,7 +133,7 @@ def train(
         ``seconds`` (spent training, over all its parts) and ``environment``.
 
     Raises:
-        DemoError: the folder holds a run with another configuration.
+        DemoError: the folder holds a run with another configuration, or a metric of a step is not finite.
         OSError: the folder cannot be written.
     """
     if again and (folder / "config.json").exists():
@@ -158,6 +159,12 @@ def train(
 
         def step(**metrics: float) -> None:
             bar.update()
+            for key, value in metrics.items():
+                if not math.isfinite(value):
+                    raise DemoError(
+                        f"{name}: the {key} is {value} in epoch {len(rows) + 1}, so training cannot go on: "
+                        f"try a lower learning rate, and another --output (or --again to throw this run away)"
+                    )
             if metrics and not bar.disable:
                 bar.set_postfix({**_short(rows[-1] if rows else {}), **_short(metrics)}, refresh=False)
 

@@ -10,7 +10,8 @@ letter i, given the phones before,
     p(y_j)       =  sum over i of  a_j(i) p_j(y_j | i)
     a'_j(i)      proportional to  a_j(i) p_j(y_j | i),
 
-with the decoder's state s_j and the letter's key k_i.
+with the decoder's state s_j and the letter's key k_i. All of it is computed in logarithms: networks that are
+sure of much give probabilities below what a float holds, and derivatives above it.
 
 So likelihoods are exact, nothing is sampled, and a step's distribution over phones is what every loss here
 takes, the alignment too. Letters that are read in order are most of what a small dictionary would have to
@@ -39,7 +40,7 @@ class MonotonicTranscriber(AbstractTranscriber):
         for moved, now in zip(steps.unbind(1), seen.unbind(1), strict=True):
             before.append(_moved(after, moved))
             after = _known(before[-1], now)
-        return _log(torch.stack(before, 1), by_letter)
+        return _phones(torch.stack(before, 1), by_letter)
 
     def soft(
         self, encoded: Encoded, steps: int, feed: Callable[[torch.Tensor], torch.Tensor]
@@ -50,9 +51,9 @@ class MonotonicTranscriber(AbstractTranscriber):
             state = self.next_state(self.dropout(fed), state)
             moved, by_letter = (part[:, 0] for part in self._apart(encoded, state[:, None]))
             before = _moved(after, moved)
-            found.append(_log(before, by_letter))
+            found.append(_phones(before, by_letter))
             weights = feed(found[-1])
-            after = _known(before, (by_letter * weights[:, None]).sum(-1))
+            after = _known(before, (by_letter.exp() * weights[:, None]).sum(-1).clamp(min=_TINY).log())
             fed = self.mixture(weights)
         return torch.stack(found, 1)
 
@@ -65,52 +66,51 @@ class MonotonicTranscriber(AbstractTranscriber):
     def write(
         self, encoded: Encoded, last: torch.Tensor, state: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The state is the decoder's, and where the last phone was read before it was known."""
+        """The state is the decoder's, and where the last phone was read before it was known (logarithms)."""
         state, before = state.split((self.hidden, encoded.keys.shape[1]), 1)
         begins = last == self.phones
         of_last = self._by_letter(encoded, state[:, None])[:, 0]
         seen = of_last.gather(-1, last.masked_fill(begins, 0)[:, None, None].expand(-1, of_last.shape[1], 1))
-        after = _known(before, seen[..., 0].masked_fill(begins[:, None], 1.0))
+        after = _known(before, seen[..., 0].masked_fill(begins[:, None], 0.0))
         state = self.next_state(self.phone(last), state)
         moved, by_letter = (part[:, 0] for part in self._apart(encoded, state[:, None]))
         before = _moved(after, moved)
-        return _log(before, by_letter), torch.cat((state, before), 1)
+        return _phones(before, by_letter), torch.cat((state, before), 1)
 
     def _first(self, encoded: Encoded) -> torch.Tensor:
-        """Before the first phone the first letter is read, (B, letters)."""
-        first = torch.zeros(encoded.keys.shape[:2])
-        first[:, 0] = 1.0
+        """Before the first phone the first letter is read: log-probabilities (B, letters)."""
+        first = torch.full(encoded.keys.shape[:2], -torch.inf)
+        first[:, 0] = 0.0
         return first
 
     def _apart(self, encoded: Encoded, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of states (B, n, hidden): T (B, n, letters, letters); p(phone | letter) (B, n, letters, V)."""
+        """Of states (B, n, hidden): log T (B, n, letters, letters), ``_by_letter``."""
         scores = (self.query(states) @ encoded.keys.mT).float()
         letters = scores.shape[-1]
         back = torch.ones(letters, letters, dtype=torch.bool).tril(-1)
-        steps = scores[:, :, None].expand(-1, -1, letters, -1).masked_fill(back, -torch.inf).softmax(-1)
+        steps = scores[:, :, None].expand(-1, -1, letters, -1).masked_fill(back, -torch.inf).log_softmax(-1)
         return steps, self._by_letter(encoded, states)
 
     def _by_letter(self, encoded: Encoded, states: torch.Tensor) -> torch.Tensor:
-        """p(phone | letter), (B, n, letters, V), in float32."""
+        """log p(phone | letter), (B, n, letters, V), in float32."""
         # ``mix`` of each state beside each key, without writing them beside each other.
         of_state, of_key = self.mix.weight.split(self.hidden, 1)
         state = functional.linear(self.dropout(states), of_state, self.mix.bias)
         key = functional.linear(self.dropout(encoded.keys), of_key)
         mixed = torch.tanh(state[:, :, None] + key[:, None])
-        return functional.softmax(self.output(mixed).float(), -1)
+        return functional.log_softmax(self.output(mixed).float(), -1)
 
 
 def _moved(after: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    """Where the next phone is read, (B, letters). Not ``@``, which would be in bfloat16 with the layers."""
-    return (after[:, :, None] * steps).sum(1)
+    """Where the next phone is read, (B, letters)."""
+    return (after[:, :, None] + steps).logsumexp(1)
 
 
 def _known(before: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """Where a phone was read, now that it is known: ``seen`` is its probability by letter."""
-    both = before * seen
-    return both / both.sum(-1, keepdim=True).clamp(min=_TINY)
+    """Where a phone was read, now that it is known: ``seen`` is its log-probability by letter."""
+    return (before + seen).log_softmax(-1)
 
 
-def _log(before: torch.Tensor, by_letter: torch.Tensor) -> torch.Tensor:
+def _phones(before: torch.Tensor, by_letter: torch.Tensor) -> torch.Tensor:
     """Log-probabilities (..., V) of phones."""
-    return (before[..., None] * by_letter).sum(-2).clamp(min=_TINY).log()
+    return (before[..., None] + by_letter).logsumexp(-2)
