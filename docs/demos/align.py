@@ -53,6 +53,7 @@ _LANGUAGES = {
 _DRAWN = "alignment-sampled"
 _SUMMED = ("alignment", _DRAWN)  # the losses of the table of all records
 _OURS = (*_SUMMED, "alignment-words")  # those that are compared with the others
+_OTHERS = ("likelihood", "free-running", "alignment-unsharpened", "scheduled-sampling", "minimum-risk")
 
 _INTRODUCTION = """\
 # Demo: letters to phones, with the value of an alignment as the loss
@@ -208,6 +209,7 @@ def gains(records: Iterable[dict[str, Any]], ax: Any) -> None:
         name = f"{_LANGUAGES[config['corpus']]} {config['hidden']}"
         ax.annotate(name, (at, mean), (4, 4), textcoords="offset points", fontsize=7, color=colour)
     ax.set(
+        xlim=(None, 1.05),  # room for names
         xlabel="phone errors on words to train with, over those on test words (likelihood)",
         ylabel="fewer phone errors than likelihood (%)",
     )
@@ -309,7 +311,7 @@ def _verdict(record: dict[str, Any]) -> str:
     """The alignments against likelihood continued and the controls, and the best system against others."""
     results, told = record["results"], []
     for ours in _OURS:
-        for other in ("likelihood", "free-running", "alignment-unsharpened"):
+        for other in _OTHERS:
             if ours not in results or other not in results:
                 continue
             found = [
