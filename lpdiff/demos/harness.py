@@ -159,12 +159,7 @@ def train(
 
         def step(**metrics: float) -> None:
             bar.update()
-            for key, value in metrics.items():
-                if not math.isfinite(value):
-                    raise DemoError(
-                        f"{name}: the {key} is {value} in epoch {len(rows) + 1}, so training cannot go on: "
-                        f"try a lower learning rate, and another --output (or --again to throw this run away)"
-                    )
+            _check_finite(name, len(rows) + 1, metrics)
             if metrics and not bar.disable:
                 bar.set_postfix({**_short(rows[-1] if rows else {}), **_short(metrics)}, refresh=False)
 
@@ -240,6 +235,15 @@ def _claim(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder} holds a run with another configuration ({apart}): give another --output, or --again "
             f"to throw it away"
         )
+
+
+def _check_finite(name: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    for key, value in metrics.items():
+        if not math.isfinite(value):
+            raise DemoError(
+                f"{name}: the {key} is {value} in epoch {epoch}, so training cannot go on: "
+                f"try a lower learning rate, and another --output (or --again to throw this run away)"
+            )
 
 
 def _save(path: Path, parts: Mapping[str, Any], rows: list[dict[str, float]], seconds: float) -> None:
